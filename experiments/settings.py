@@ -1,0 +1,205 @@
+"""The options that the experiments share, as frozen dataclasses from which --help is made."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from jaxresnet.data.load import DataChoice
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import MODELS
+from jaxresnet.optim import OptimizerOptions, get_optimizer, optimizer_names
+
+# The learning rate that the published runs used for all five optimizers.
+PUBLISHED_LEARNING_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Images and how they are fed."""
+
+    data: DataChoice = "auto"
+    """auto: CIFAR-10 if it can be had, else built-in synthetic images. cifar10: never falls
+    back. synthetic: the built-in images."""
+    data_dir: Path | None = None
+    """Where CIFAR-10 is: a TFDS directory, the official python or binary folder, or class
+    folders of images. None: the usual TFDS directory, else a download."""
+    train_images: int | None = None
+    """Train on a fixed choice of so many images. None: all of them."""
+    eval_images: int | None = None
+    """Evaluate on a fixed choice of so many test images. None: all of them."""
+    loader: Literal["tfdata", "resident"] = "tfdata"
+    """tfdata: batches are made on the host. resident: the whole set is kept on the device."""
+    workers: int | Literal["auto"] = 2
+    """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
+    prefetch: int = 2
+    """Finished batches that the tfdata loader keeps ready (none with 0 workers)."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network."""
+
+    model: str = "resnet18"
+    """One of resnet18, resnet34, resnet50, resnet101, resnet152."""
+    width: int = 64
+    """Channels of the first stage; 64 is the real thing, less is a thinner network."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of convolutions and activations; parameters and statistics stay float32."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The protocol."""
+
+    epochs: int = 5
+    batch_size: int = 128
+    protocol: Literal["published", "defaults"] = "published"
+    """published: learning rate 0.1 for every optimizer. defaults: each one's usual rate."""
+    learning_rate: float | None = None
+    """Overrides the protocol's rate. None: the protocol's."""
+    momentum: float = 0.9
+    """For the optimizers that use it: sgd, nesterov."""
+    weight_decay: float = 5e-4
+    """Times the parameter, added to its gradient, for all parameters."""
+    seed: int = 0
+    """Of the initial weights, the order of images and their augmentation."""
+
+
+@dataclass(frozen=True)
+class SingleOptimizerSettings(TrainingSettings):
+    """The protocol."""
+
+    optimizer: str = "sgd"
+    """One of sgd, nesterov, adagrad, adadelta, adam."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.optimizer,)
+
+
+@dataclass(frozen=True)
+class SeveralOptimizersSettings(TrainingSettings):
+    """The protocol."""
+
+    optimizers: tuple[str, ...] = field(default_factory=optimizer_names)
+    """Which to train with, one after the other."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.optimizers
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Where results go."""
+
+    out: Path | None = None
+    """The run's directory. None: runs/<experiment>/<name made from the settings>."""
+    fresh: bool = False
+    """Delete what an earlier start of this run left, and begin anew."""
+    quick: bool = False
+    """Change the defaults to a small run on built-in images, a minute or two on two cores."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints; the end of each epoch is always saved."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All options of an experiment that trains with one optimizer."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: SingleOptimizerSettings | SeveralOptimizersSettings = SingleOptimizerSettings()
+    output: OutputSettings = OutputSettings()
+
+
+@dataclass(frozen=True)
+class SingleSettings(Settings):
+    training: SingleOptimizerSettings = SingleOptimizerSettings()
+
+
+@dataclass(frozen=True)
+class SeveralSettings(Settings):
+    training: SeveralOptimizersSettings = SeveralOptimizersSettings()
+
+
+QUICK: dict[str, dict[str, Any]] = {
+    "data": {"data": "synthetic"},
+    "model": {"width": 16},
+    "training": {"epochs": 2},
+}
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def parse_settings(
+    settings_type: type[SettingsType], experiment: str, description: str, arguments: list[str]
+) -> SettingsType:
+    """Reads and checks the command line; --quick changes the defaults of the other options.
+
+    Raises:
+      UserError: a value makes no sense.
+      SystemExit: with status 2 for options that do not exist or cannot be parsed, 0 for --help.
+    """
+    default = settings_type()
+    if "--quick" in arguments:
+        changed = {
+            group: dataclasses.replace(getattr(default, group), **values)
+            for group, values in QUICK.items()
+        }
+        default = dataclasses.replace(default, **changed)
+    settings = tyro.cli(
+        settings_type,
+        prog=f"python -m experiments.{experiment}",
+        description=description,
+        default=default,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises UserError for the first value that makes no sense."""
+    data, model, training = settings.data, settings.model, settings.training
+    if model.model not in MODELS:
+        raise UserError(f"unknown --model {model.model!r}: choose one of {', '.join(MODELS)}")
+    if not training.names:
+        raise UserError(f"--optimizers needs at least one of {', '.join(optimizer_names())}")
+    for name in training.names:
+        get_optimizer(name)
+    if len(set(training.names)) < len(training.names):
+        raise UserError(f"--optimizers names one twice: {' '.join(training.names)}")
+    _at_least("--epochs", training.epochs, 1)
+    _at_least("--batch-size", training.batch_size, 1)
+    _at_least("--width", model.width, 1)
+    _at_least("--train-images", data.train_images, 1)
+    _at_least("--eval-images", data.eval_images, 1)
+    _at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
+    _at_least("--prefetch", data.prefetch, 0)
+    _at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
+    _at_least("--seed", training.seed, 0)
+    _at_least("--weight-decay", training.weight_decay, 0)
+    if training.learning_rate is not None and not training.learning_rate > 0:
+        raise UserError(f"--learning-rate must be above 0, got {training.learning_rate}")
+    if not 0 <= training.momentum < 1:
+        raise UserError(f"--momentum must be at least 0 and below 1, got {training.momentum}")
+
+
+def _at_least(option: str, value: float | None, least: int) -> None:
+    if value is not None and not least <= value < float("inf"):
+        raise UserError(f"{option} must be at least {least}, got {value}")
+
+
+def optimizer_options(settings: Settings, name: str) -> OptimizerOptions:
+    """The optimizer's learning rate by the protocol, momentum and weight decay."""
+    training = settings.training
+    rate = training.learning_rate
+    if rate is None:
+        published = training.protocol == "published"
+        rate = PUBLISHED_LEARNING_RATE if published else get_optimizer(name).usual_learning_rate
+    return OptimizerOptions(rate, training.momentum, training.weight_decay)

@@ -1,0 +1,1 @@
+"""Minimal ResNet training in JAX, beside the figures that others published in PyTorch."""

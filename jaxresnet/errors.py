@@ -1,0 +1,8 @@
+"""What a user can put right is told apart from what is a fault of the program."""
+
+
+class UserError(Exception):
+    """Bad input: one message that names the value, what is accepted, and what to do.
+
+    The command line prints it without a traceback and exits with status 2.
+    """

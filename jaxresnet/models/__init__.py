@@ -1,0 +1,1 @@
+"""Residual networks in Flax NNX. Models know no data."""

@@ -1,0 +1,63 @@
+"""Plots of a run beside the published curves, as PNG files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
+_DOTS_PER_INCH = 110
+
+
+@dataclass(frozen=True)
+class Curve:
+    """values[i] belongs to epoch i + 1, or to x[i] if given. Dashed curves are published ones."""
+
+    label: str
+    values: Sequence[float]
+    colour: int = 0
+    dashed: bool = False
+    x: Sequence[float] | None = None
+
+
+def plot_curves(
+    path: Path, title: str, x_label: str, y_label: str, curves: Sequence[Curve], note: str = ""
+) -> None:
+    """Draws curves into one pair of axes; those that share a colour number share a colour."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    for curve in curves:
+        _draw(axes, curve)
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
+    if note:
+        axes.text(0, -0.18, note, transform=axes.transAxes, fontsize="x-small", alpha=0.7)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def _draw(axes: Axes, curve: Curve) -> None:
+    x = curve.x if curve.x is not None else range(1, len(curve.values) + 1)
+    few = len(curve.values) <= 20
+    axes.plot(
+        list(x),
+        list(curve.values),
+        label=curve.label,
+        color=_COLOURS[curve.colour % len(_COLOURS)],
+        linestyle="--" if curve.dashed else "-",
+        marker=("x" if curve.dashed else "o") if few else None,
+        markersize=4,
+        linewidth=1.2 if curve.dashed else 1.6,
+        alpha=0.7 if curve.dashed else 1,
+    )

@@ -1,0 +1,73 @@
+"""Tables for the terminal and for report.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import rich.box
+from rich.table import Table as RichTable
+
+MISSING = "–"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """1234.5 -> 1,234.50, 12345678 -> 1.2e+07; a dash for None."""
+    if value is None:
+        return MISSING
+    return f"{value:,.{digits}f}" if abs(value) < 100_000 else f"{value:.1e}"
+
+
+def seconds(value: float | None) -> str:
+    """12.34 -> 12.3, 1350.2 -> 1350; a dash for None."""
+    if value is None:
+        return MISSING
+    return f"{value:.1f}" if value < 1_000 else f"{value:.0f}"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.7193 -> 71.9; a dash for None. The column says that it is in per cent."""
+    return number(None if fraction is None else 100 * fraction, digits)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, named columns, and rows of text: a label first, then figures.
+
+    A line break in a column's name keeps it narrow in the terminal.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def to_markdown(self) -> str:
+        lines = [
+            f"### {self.title}",
+            "",
+            _markdown_row([column.replace("\n", " ") for column in self.columns]),
+            _markdown_row([":--"] + ["--:"] * (len(self.columns) - 1)),
+            *(_markdown_row(row) for row in self.rows),
+        ]
+        if self.note:
+            lines += ["", self.note]
+        return "\n".join(lines) + "\n"
+
+    def to_rich(self) -> RichTable:
+        table = RichTable(
+            title=self.title,
+            caption=self.note or None,
+            box=rich.box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

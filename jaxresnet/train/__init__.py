@@ -1,0 +1,1 @@
+"""State, step and loop of training, with its clock and its checkpoints."""

@@ -1,0 +1,143 @@
+"""Checkpoints that survive a kill, a power cut and a damaged disk.
+
+Orbax writes each step to a temporary directory and renames it. It does not notice a flipped bit,
+so a manifest with the SHA-256 of every file is kept beside each step and checked before use. A
+step without a manifest was interrupted while it was saved, and does not count.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxresnet.errors import UserError
+from jaxresnet.train.metrics import write_json
+from jaxresnet.train.state import TrainState
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its steps there
+
+# The newest, and the one before it to fall back on.
+KEEP = 2
+
+
+class Checkpoints:
+    """The checkpoints of one training, one directory per step."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory.absolute()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._has_damaged = False
+        self._clear_unusable()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest step that is whole, None if nothing was ever saved.
+
+        Raises:
+          UserError: there were checkpoints, and every one is damaged.
+        """
+        step = self._manager.latest_step()
+        if step is None and self._has_damaged:
+            raise UserError(
+                f"every checkpoint in {self._directory} is damaged (they were moved to "
+                f"{self._damaged_directory}); start anew with --fresh"
+            )
+        return step
+
+    def save(self, state: TrainState) -> None:
+        """Writes the state under its step; returns when it is on the disk."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                batch_stats=ocp.args.StandardSave(state.batch_stats),
+                opt_state=ocp.args.StandardSave(_by_path(state.opt_state)),
+                position=ocp.args.JsonSave({"step": step}),
+            ),
+        )
+        self._manager.wait_until_finished()
+        write_json(self._manifest(step), _digests(self._directory / str(step)))
+        for manifest in self._directory.glob("*.sha256.json"):
+            if not (self._directory / manifest.name.partition(".")[0]).is_dir():
+                manifest.unlink()
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state saved under `step`, with the structure of `like`."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params),
+                batch_stats=ocp.args.StandardRestore(abstract.batch_stats),
+                opt_state=ocp.args.StandardRestore(_by_path(abstract.opt_state)),
+                position=ocp.args.JsonRestore(),
+            ),
+        )
+        opt_state = jax.tree.unflatten(
+            jax.tree.structure(like.opt_state),
+            [items.opt_state[path] for path in _by_path(like.opt_state)],
+        )
+        step_array = jax.numpy.asarray(items.position["step"], like.step.dtype)
+        return TrainState(step_array, items.params, items.batch_stats, opt_state)
+
+    def close(self) -> None:
+        self._manager.close()
+
+    @property
+    def _damaged_directory(self) -> Path:
+        return self._directory / "damaged"
+
+    def _manifest(self, step: int) -> Path:
+        return self._directory / f"{step}.sha256.json"
+
+    def _clear_unusable(self) -> None:
+        """Removes steps whose saving was interrupted; moves damaged ones aside."""
+        for path in self._directory.iterdir():
+            if not (path.is_dir() and path.name.isdigit()):
+                continue
+            manifest = self._manifest(int(path.name))
+            if not manifest.exists():
+                shutil.rmtree(path)
+            elif _is_damaged(path, manifest):
+                warnings.warn(
+                    f"checkpoint {path} is damaged: moved to {self._damaged_directory}, "
+                    "and the one before it is used",
+                    stacklevel=3,
+                )
+                self._damaged_directory.mkdir(exist_ok=True)
+                shutil.rmtree(self._damaged_directory / path.name, ignore_errors=True)
+                path.rename(self._damaged_directory / path.name)
+                manifest.unlink()
+        self._has_damaged = self._damaged_directory.exists()
+
+
+def _by_path(tree) -> dict[str, jax.Array]:
+    """The leaves by their paths: Orbax keeps dicts as they are, but not Optax's named tuples."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def _is_damaged(directory: Path, manifest: Path) -> bool:
+    try:
+        expected = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return _digests(directory) != expected

@@ -1,0 +1,220 @@
+"""The training loop: epochs of steps, each followed by an evaluation.
+
+It can be stopped at any moment and gone on with: the state comes from the last checkpoint, the
+batches from (seed, epoch, batch), and the log is rewound to the same step.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+
+from jaxresnet.data.dataset import Split
+from jaxresnet.data.pipeline import Batch, eval_batches
+from jaxresnet.errors import UserError
+from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.train.interrupt import StopRequest
+from jaxresnet.train.metrics import EvalResult, RunLog, summarise_epoch
+from jaxresnet.train.progress import Progress
+from jaxresnet.train.state import Network, TrainState
+from jaxresnet.train.step import make_eval_step, make_train_step
+from jaxresnet.train.timing import PendingStep, StepRecord, StepWatcher
+
+
+class Loader(Protocol):
+    """Turns (seed, epoch, first batch) into batches."""
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]: ...
+
+
+class Diverged(Exception):
+    """A loss was not finite. Nothing is saved from that step on."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network to train, and all that its result depends on.
+
+    series: its name in the log. label: its name for people. checkpoint_every: in steps, besides
+    the end of each epoch.
+    """
+
+    series: str
+    label: str
+    network: Network
+    initial_state: TrainState
+    optimizer: optax.GradientTransformation
+    loader: Loader
+    train_size: int
+    test: Split
+    batch_size: int
+    epochs: int
+    seed: int
+    checkpoint_every: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.train_size / self.batch_size)
+
+
+class Trainer:
+    """Carries one Training to its end, from wherever an earlier start left it."""
+
+    def __init__(
+        self,
+        training: Training,
+        log: RunLog,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        stop: StopRequest,
+    ):
+        self._training = training
+        self._log = log
+        self._checkpoints = checkpoints
+        self._progress = progress
+        self._stop = stop
+
+    def run(self) -> None:
+        """Trains and evaluates what is left.
+
+        Raises:
+          Stopped: a signal came; the state is saved.
+          Diverged: a loss was not finite.
+          UserError: checkpoints or logs of the earlier start are not usable.
+        """
+        training = self._training
+        step = self._checkpoints.latest_step() or 0
+        records, finished = self._log.rewind(
+            training.series, step, step // training.steps_per_epoch
+        )
+        if len(records) != step:
+            raise UserError(
+                f"{self._log.steps.path} has {len(records)} steps of {training.series}, but the "
+                f"checkpoint was taken after {step}; start anew with --fresh"
+            )
+        self._progress.skip(finished)
+        if finished == training.epochs:
+            self._progress.say(f"{training.label}: already trained")
+            return
+        self._state = training.initial_state
+        if step:
+            self._state = self._checkpoints.restore(step, like=training.initial_state)
+            self._progress.say(f"{training.label}: goes on after step {step}")
+        self._stop.raise_if_set()
+        self._log.add_start(training.series, step, self._compile())
+        for epoch in range(finished, training.epochs):
+            earlier = [record for record in records if record.epoch == epoch]
+            steps = earlier + self._train_epoch(epoch, earlier)
+            self._save()
+            result = self._evaluate(epoch)
+            summary = summarise_epoch(epoch, steps, result)
+            self._log.add_epoch(training.series, summary)
+            self._log.sync()
+            self._progress.end_epoch(summary)
+
+    def _compile(self) -> float:
+        """Compiles a training step for each size of batch, and the evaluation step.
+
+        Returns the seconds that it took: they are in no epoch's time.
+        """
+        training = self._training
+        start = time.perf_counter()
+        train_step = make_train_step(training.network, training.optimizer, training.seed)
+        eval_step = make_eval_step(training.network)
+        state, full = self._state, training.batch_size
+        sizes = sorted({min(full, training.train_size), training.train_size % full or full})
+        mask = jax.ShapeDtypeStruct((full,), bool)
+        lowered = [train_step.lower(state, *self._abstract_batch(size)) for size in sizes]
+        lowered.append(
+            eval_step.lower(state.params, state.batch_stats, *self._abstract_batch(full), mask)
+        )
+        with ThreadPoolExecutor() as pool:
+            *train_steps, self._eval_step = pool.map(lambda program: program.compile(), lowered)
+        self._train_steps = dict(zip(sizes, train_steps, strict=True))
+        return time.perf_counter() - start
+
+    def _abstract_batch(self, size: int) -> Batch:
+        shape = (size, *self._training.test.images.shape[1:])
+        images: Any = jax.ShapeDtypeStruct(shape, np.uint8)
+        labels: Any = jax.ShapeDtypeStruct((size,), np.int32)
+        return Batch(images, labels)
+
+    def _train_epoch(self, epoch: int, earlier: list[StepRecord]) -> list[StepRecord]:
+        """Takes the epoch's remaining steps and returns their records.
+
+        Nothing in here waits for the device, but for the watcher's bound on unfinished steps.
+        """
+        training = self._training
+        records: list[StepRecord] = []
+        first_batch = len(earlier)
+        self._progress.begin_epoch(training.label, epoch, sum(step.images for step in earlier))
+        if first_batch == training.steps_per_epoch:
+            return records
+        step = epoch * training.steps_per_epoch + first_batch
+        with StepWatcher() as watcher:
+            batches = training.loader.epoch(epoch, first_batch)
+            for batch in range(first_batch, training.steps_per_epoch):
+                asked = time.perf_counter()
+                images, labels = next(batches)
+                ready = time.perf_counter()
+                size = len(labels)
+                self._state, metrics = self._train_steps[size](self._state, images, labels)
+                watcher.submit(
+                    PendingStep(step, epoch, batch, size, ready - asked, ready, metrics)
+                )
+                step += 1
+                records += self._record(watcher.completed())
+                due = step % training.checkpoint_every == 0
+                if self._stop or due:
+                    records += self._record(watcher.wait())
+                    self._save()
+                    self._stop.raise_if_set()
+                    watcher.restart()
+            records += self._record(watcher.wait())
+        return records
+
+    def _record(self, records: list[StepRecord]) -> list[StepRecord]:
+        for record in records:
+            if not math.isfinite(record.loss):
+                raise Diverged(
+                    f"{self._training.label}: the loss is {record.loss} at step {record.step} "
+                    f"(epoch {record.epoch + 1}, batch {record.batch + 1}); "
+                    "try a lower --learning-rate"
+                )
+            self._log.add_step(self._training.series, record)
+        self._progress.steps(records)
+        return records
+
+    def _save(self) -> None:
+        self._log.sync()  # first, so that the log never lacks a step that is in a checkpoint
+        self._checkpoints.save(self._state)
+
+    def _evaluate(self, epoch: int) -> EvalResult:
+        """Loss and top-1 over the whole test split, batch by batch."""
+        training = self._training
+        start = time.perf_counter()
+        loss_sum, correct = 0.0, 0
+        for number, (batch, mask) in enumerate(eval_batches(training.test, training.batch_size)):
+            self._stop.raise_if_set()
+            metrics = self._eval_step(
+                self._state.params, self._state.batch_stats, batch.images, batch.labels, mask
+            )
+            count = int(mask.sum())
+            loss_sum += float(metrics.loss)
+            correct += int(metrics.correct)
+            self._log.add_test_batch(
+                training.series,
+                epoch,
+                number,
+                float(metrics.loss) / count,
+                int(metrics.correct) / count,
+            )
+        images = len(training.test)
+        seconds = time.perf_counter() - start
+        return EvalResult(loss_sum / images, correct / images, images, seconds)

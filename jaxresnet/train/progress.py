@@ -1,0 +1,141 @@
+"""What a person sees while training: bars in a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich import progress as bars
+from rich.console import Console
+
+from jaxresnet.train.metrics import EpochRecord
+from jaxresnet.train.timing import StepRecord
+
+# An image evaluated costs about a third of one trained on: a forward pass, no gradients.
+EVAL_COST = 1 / 3
+# Steps before the first estimate: the first ones wait for input and for fresh memory.
+_SETTLING_STEPS, _TIMED_STEPS = 2, 3
+_PLAIN_INTERVAL = 15.0  # seconds between plain lines
+
+
+def format_duration(seconds: float) -> str:
+    """12.3 s, 4 min 05 s, 2 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Progress:
+    """Follows several trainings of equal length; use it as a context manager.
+
+    trainings: how many. epochs, train_images, eval_images: of each.
+    """
+
+    def __init__(
+        self, console: Console, trainings: int, epochs: int, train_images: int, eval_images: int
+    ):
+        self._console = console
+        self._trainings = trainings
+        self._epochs = epochs
+        self._train_images = train_images
+        self._eval_work = EVAL_COST * eval_images
+        self._work_total = trainings * epochs * (train_images + self._eval_work)
+        self._work_done = 0.0
+        self._steps_seen = 0
+        self._estimated = False
+        self._rate = 0.0  # images per second
+        self._last_line = time.monotonic()
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=24),
+            bars.TaskProgressColumn(),
+            bars.TextColumn("{task.fields[words]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._epoch_bar = self._bars.add_task("epoch", total=train_images, words="")
+        self._run_bar = self._bars.add_task("all", total=self._work_total, words="")
+
+    def __enter__(self) -> "Progress":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bars."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def begin_epoch(self, label: str, epoch: int, images_done: int) -> None:
+        """An epoch begins, or goes on after `images_done` images."""
+        self._label = f"{label}, epoch {epoch + 1}/{self._epochs}"
+        self._images = images_done
+        self._correct, self._loss = 0, 0.0
+        self._seen = 0
+        self._work_done += images_done
+        self._bars.reset(self._epoch_bar, total=self._train_images, description=self._label)
+        self._bars.update(self._epoch_bar, completed=images_done)
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Steps were finished."""
+        for record in records:
+            self._seen += record.images
+            self._images += record.images
+            self._correct += record.correct
+            self._loss += record.loss * record.images
+            self._work_done += record.images
+            self._measure(record)
+        if records and self._seen:
+            self._show()
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """An epoch was trained and evaluated."""
+        self._work_done += self._eval_work
+        self.say(
+            f"{self._label}: {format_duration(record.seconds)}, loss {record.loss:.3f}, "
+            f"top-1 {record.top1:.1%}, test loss {record.test_loss:.3f}, "
+            f"test top-1 {record.test_top1:.1%}"
+        )
+
+    def skip(self, epochs: int) -> None:
+        """Epochs that an earlier start of this run had finished."""
+        self._work_done += epochs * (self._train_images + self._eval_work)
+
+    def _measure(self, record: StepRecord) -> None:
+        """Averages the rate over the recent past, and estimates the whole once it is steady."""
+        self._steps_seen += 1
+        if self._steps_seen <= _SETTLING_STEPS:
+            return
+        rate = record.images / max(record.compute + record.input_stall, 1e-9)
+        self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
+        if not self._estimated and self._steps_seen >= _SETTLING_STEPS + _TIMED_STEPS:
+            self._estimated = True
+            self.say(
+                f"about {format_duration(self._seconds_left())} to go for {self._trainings} x "
+                f"{self._epochs} epochs of {self._train_images:,} images, "
+                f"at {self._rate:,.0f} images/s"
+            )
+
+    def _seconds_left(self) -> float:
+        return (self._work_total - self._work_done) / self._rate
+
+    def _show(self) -> None:
+        words = f"loss {self._loss / self._seen:.3f}  top-1 {self._correct / self._seen:.1%}"
+        left = ""
+        if self._rate:
+            epoch_left = format_duration((self._train_images - self._images) / self._rate)
+            words += f"  {self._rate:,.0f} images/s  {epoch_left} left"
+            left = f"{format_duration(self._seconds_left())} left"
+        self._bars.update(self._epoch_bar, completed=self._images, words=words)
+        self._bars.update(self._run_bar, completed=self._work_done, words=left)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > _PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            share = f"{self._images:,}/{self._train_images:,} images"
+            self.say(f"{self._label}: {share}  {words}  (all: {left})")

@@ -1,0 +1,60 @@
+"""The training state: a plain pytree, so that one jitted function can take and return it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxresnet.models.resnet import ResNet
+
+Arrays = dict[str, Any]
+
+
+class TrainState(NamedTuple):
+    """step: () int32. params and batch_stats: nested dicts of arrays, by attribute name."""
+
+    step: jax.Array
+    params: Arrays
+    batch_stats: Arrays
+    opt_state: optax.OptState
+
+
+class Network(NamedTuple):
+    """The static half of a model, and the function that runs it on arrays."""
+
+    graph: nnx.GraphDef[ResNet]
+
+    def apply(
+        self,
+        params: Arrays,
+        batch_stats: Arrays,
+        images: jax.Array,
+        *,
+        train: bool,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Arrays]:
+        """Normalised images -> (logits, batch_stats after the call); changes nothing."""
+        model = nnx.merge(self.graph, params, batch_stats, copy=True)
+        logits = model(images, train=train, dropout_key=dropout_key)
+        return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+
+def split_model(model: ResNet) -> tuple[Network, Arrays, Arrays]:
+    """A model as (network, params, batch_stats)."""
+    graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return Network(graph), nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+
+def create_state(
+    params: Arrays, batch_stats: Arrays, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step. Copies, since a step donates what it is given."""
+
+    @jax.jit
+    def create(params: Arrays, batch_stats: Arrays) -> TrainState:
+        params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+    return create(params, batch_stats)

@@ -1,0 +1,142 @@
+"""Where the time of a step goes, under asynchronous dispatch.
+
+The loop hands work to the device and runs ahead, so the host's own clock cannot tell waiting for
+input from waiting for the device. A watcher thread therefore waits for each step's loss and
+stamps when it was done; the loop stamps when each batch was ready:
+
+    input_stall = max(0, batch ready - previous step done)    the device was idle for lack of input
+    compute     = (done - previous step done) - input_stall   the device was at work
+
+`input_wait`, what the loop spent blocked in getting the batch, is what PyTorch users call data
+loading time. It is not a part of the sum: most of it may pass while the device computes.
+All are in seconds.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from jaxresnet.train.step import StepMetrics
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step as steps.jsonl keeps it. loss is the batch's mean; the times are in seconds."""
+
+    step: int
+    epoch: int
+    batch: int
+    images: int
+    loss: float
+    correct: int
+    input_wait: float
+    input_stall: float
+    compute: float
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step that was handed to the device. ready: when its batch was there."""
+
+    step: int
+    epoch: int
+    batch: int
+    images: int
+    input_wait: float
+    ready: float
+    metrics: StepMetrics
+
+
+class StepWatcher:
+    """Waits for steps in a thread of its own; use it as a context manager around an epoch.
+
+    The epoch's time begins when the watcher is entered. The loop may run `max_in_flight` steps
+    ahead of the device: enough to keep it busy, and few enough to stop soon when asked.
+    """
+
+    def __init__(
+        self, max_in_flight: int = 2, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._clock = clock
+        self._in_flight = threading.Semaphore(max_in_flight)
+        self._pending: queue.SimpleQueue[PendingStep | threading.Event | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[StepRecord] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._watch, name="step-watcher", daemon=True)
+
+    def __enter__(self) -> "StepWatcher":
+        self._previous_done = self._clock()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pending.put(None)
+        self._thread.join()
+        if kind is None:
+            self._raise_error()
+
+    def submit(self, step: PendingStep) -> None:
+        """Hands over a dispatched step; blocks while too many are unfinished."""
+        self._pending.put(step)
+        self._in_flight.acquire()
+        self._raise_error()
+
+    def completed(self) -> list[StepRecord]:
+        """The steps that finished since the last call, in order."""
+        records = []
+        while not self._done.empty():
+            records.append(self._done.get())
+        return records
+
+    def wait(self) -> list[StepRecord]:
+        """Waits for every step handed over; returns those not yet returned, in order."""
+        self._pending.put(idle := threading.Event())
+        idle.wait()
+        self._raise_error()
+        return self.completed()
+
+    def restart(self) -> None:
+        """Sets the clock to now, so that what came between steps is in none of their times."""
+        self._previous_done = self._clock()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _watch(self) -> None:
+        while (pending := self._pending.get()) is not None:
+            if isinstance(pending, threading.Event):
+                pending.set()
+                continue
+            if self._error is None:
+                try:
+                    self._done.put(self._wait_for(pending))
+                except BaseException as error:  # raised again in the loop's thread
+                    self._error = error
+            self._in_flight.release()
+
+    def _wait_for(self, pending: PendingStep) -> StepRecord:
+        pending.metrics.loss.block_until_ready()
+        done = self._clock()
+        stall = max(0.0, min(pending.ready, done) - self._previous_done)
+        compute = done - self._previous_done - stall
+        self._previous_done = done
+        return StepRecord(
+            step=pending.step,
+            epoch=pending.epoch,
+            batch=pending.batch,
+            images=pending.images,
+            loss=float(pending.metrics.loss),
+            correct=int(pending.metrics.correct),
+            input_wait=pending.input_wait,
+            input_stall=stall,
+            compute=compute,
+        )
