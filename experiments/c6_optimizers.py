@@ -4,8 +4,9 @@ from statistics import fmean
 
 from rich.console import Console
 
+from experiments.command import run_command
 from experiments.published import published
-from experiments.runner import Results, Series, describe_protocol, run_command, run_experiment
+from experiments.runner import Results, Series, describe_protocol, run_experiment
 from experiments.settings import SeveralSettings, parse_settings
 from jaxresnet.report.document import write_report
 from jaxresnet.report.plots import Curve, plot_curves
@@ -50,9 +51,10 @@ def _table(results: Results) -> Table:
         "mean\nloss", "final\nloss", "mean\ntop-1", "final\ntop-1", "best\ntop-1", "test\ntop-1",
     ]  # fmt: skip
     note = (
-        "Times are seconds per epoch, averaged; top-1 is in per cent. Mean: over the epochs; final: the last "
-        "epoch; best: the highest that an epoch's running top-1 stood at after any batch, as "
-        f"lab-c has it; test: after the last epoch, on {len(results.dataset.test):,} images. "
+        "Times are seconds per epoch, averaged; top-1 is in per cent. Mean: over the epochs; "
+        "final: the last epoch; best: the highest that an epoch's running top-1 stood at after "
+        "any batch, as lab-c has it; test: after the last epoch, on "
+        f"{len(results.dataset.test):,} images. "
         "lab-b and lab-c trained for 5 epochs of all 50,000 CIFAR-10 images, in PyTorch on a GPU. "
         "lab-b's Adam cannot have run at rate 0.1 (compare lab-c's): --protocol defaults gives "
         "each optimizer its usual rate."

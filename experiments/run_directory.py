@@ -9,64 +9,43 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.settings import Settings
 from jaxresnet import platform
-from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import write_json
 
-# Where the images came from and how they were fed makes no difference to the result: the
-# fingerprint of the data set stands for them.
-_FREE = {
-    "data": {"data", "data_dir", "loader", "workers", "prefetch"},
-    "output": {"out", "fresh", "quick", "checkpoint_every"},
-}
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
     "tensorflow-cpu", "tensorflow",
 )  # fmt: skip
 
 
-def result_settings(experiment: str, settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the result depends on, by option name: two runs that agree in it are the same run."""
-    options = {
-        f"--{name.replace('_', '-')}": value
-        for group, values in asdict(settings).items()
-        for name, value in values.items()
-        if name not in _FREE.get(group, ())
-    }
-    options["--train-images"] = len(dataset.train)
-    options["--eval-images"] = len(dataset.test)
-    return {
-        "experiment": experiment,
-        "images": dataset.words,
-        "data fingerprint": dataset.fingerprint(),
-        **options,
-    }
-
-
 @contextlib.contextmanager
 def open_run_directory(
-    experiment: str, settings: Settings, dataset: Dataset
-) -> Iterator[Path]:
-    """Makes or reopens the run's directory, holds it, and writes settings and environment.
+    directory: Path,
+    identity: dict[str, Any],
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    *,
+    fresh: bool = False,
+) -> Iterator[None]:
+    """Makes or reopens a run's directory, holds it, and writes settings.json, environment.json.
+
+    identity: what the result depends on, "experiment" among it; a directory whose identity
+      differs is refused. fresh: delete what the same experiment left there.
 
     Raises:
       UserError: it cannot be written, holds another experiment or other settings, or another
         process is using it.
     """
-    wanted = json.loads(json.dumps(result_settings(experiment, settings, dataset)))
-    directory = settings.output.out or _default_directory(experiment, settings, dataset, wanted)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / "run.lock").open("a")
     except OSError as error:
         raise UserError(
-            f"the output directory {directory} cannot be written: {error.strerror}; "
+            f"the output directory {directory} cannot be written ({error.strerror}): "
             "choose another with --out"
         ) from error
     with lock:
@@ -74,25 +53,28 @@ def open_run_directory(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"another process is using {directory}; wait for it, or choose another "
+                f"another process is using {directory}: wait for it, or choose another "
                 "directory with --out"
             ) from error
-        _check_or_clear(directory, wanted, fresh=settings.output.fresh)
-        all_settings = json.loads(json.dumps(asdict(settings), default=str))
-        write_json(directory / "settings.json", {"result": wanted, "all": all_settings})
-        write_json(directory / "environment.json", environment(dataset))
-        yield directory
+        identity = _as_json(identity)
+        _check_or_clear(directory, identity, fresh=fresh)
+        write_json(directory / "settings.json", {"result": identity, "all": _as_json(settings)})
+        write_json(directory / "environment.json", environment)
+        yield
 
 
-def _default_directory(
-    experiment: str, settings: Settings, dataset: Dataset, wanted: dict[str, Any]
-) -> Path:
-    """The same settings give the same name, so the same command finds its run again."""
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / experiment / f"{dataset.name}-{settings.model.model}-{digest}"
+def _as_json(content: dict[str, Any]) -> dict[str, Any]:
+    """What the content will be when read back from a JSON file."""
+    return json.loads(json.dumps(content, default=str))
 
 
-def _check_or_clear(directory: Path, wanted: dict[str, Any], *, fresh: bool) -> None:
+def default_directory(experiment: str, name: str, identity: dict[str, Any]) -> Path:
+    """The same identity gives the same directory, so the same command finds its run again."""
+    text = json.dumps(_as_json(identity), sort_keys=True)
+    return Path("runs") / experiment / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _check_or_clear(directory: Path, identity: dict[str, Any], *, fresh: bool) -> None:
     others = [path for path in directory.iterdir() if path.name != "run.lock"]
     if not others:
         return
@@ -102,19 +84,19 @@ def _check_or_clear(directory: Path, wanted: dict[str, Any], *, fresh: bool) -> 
         raise UserError(
             f"{directory} holds files but no run of this project; choose another with --out"
         ) from error
-    if found.get("experiment") != wanted["experiment"]:
+    if found.get("experiment") != identity["experiment"]:
         raise UserError(
             f"{directory} holds a run of {found.get('experiment')}, not of "
-            f"{wanted['experiment']}; choose another with --out"
+            f"{identity['experiment']}; choose another with --out"
         )
     if fresh:
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif found != wanted:
+    elif found != identity:
         differences = [
-            f"  {name}: {found.get(name)} there, {wanted.get(name)} now"
-            for name in {**found, **wanted}
-            if found.get(name) != wanted.get(name)
+            f"  {name}: {found.get(name)} there, {identity.get(name)} now"
+            for name in {**found, **identity}
+            if found.get(name) != identity.get(name)
         ]
         raise UserError(
             f"{directory} holds a run with other settings:\n"
@@ -124,16 +106,13 @@ def _check_or_clear(directory: Path, wanted: dict[str, Any], *, fresh: bool) -> 
         )
 
 
-def environment(dataset: Dataset) -> dict[str, Any]:
-    """Versions, device, git revision and data set, for environment.json."""
+def describe_environment() -> dict[str, Any]:
+    """Versions, device and git revision, for environment.json."""
     return {
         "python": sys.version.split()[0],
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         **platform.describe(),
         "git_revision": _git_revision(),
-        "images": dataset.words,
-        "data_location": dataset.location,
-        "data_fingerprint": dataset.fingerprint(),
     }
 
 

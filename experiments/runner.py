@@ -1,10 +1,7 @@
 """What the training experiments share: from settings to a run directory with results."""
 
-import dataclasses
-import sys
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +11,38 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from experiments.run_directory import open_run_directory
-from experiments.settings import Settings, optimizer_options
+from experiments.command import make_console
+from experiments.run_directory import (
+    default_directory,
+    describe_environment,
+    open_run_directory,
+)
+from experiments.settings import (
+    FULL_WIDTH,
+    Settings,
+    follows_published_protocol,
+    optimizer_options,
+)
 from jaxresnet import platform
-from jaxresnet.data.cache import cache_directory
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.load import load_dataset
 from jaxresnet.data.pipeline import TfDataLoader
 from jaxresnet.data.resident import ResidentLoader
-from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import Norm, create_model
 from jaxresnet.optim import create_optimizer, get_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
-from jaxresnet.train.interrupt import Stopped, StopRequest, stop_on_signals
-from jaxresnet.train.loop import Diverged, Loader, Trainer, Training
+from jaxresnet.train.interrupt import StopRequest, stop_on_signals
+from jaxresnet.train.loop import Loader, Trainer, Training
 from jaxresnet.train.metrics import RunLog, read_json_lines, write_json
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.state import create_state, split_model
 
-
-_PLAIN_WIDTH = 100
+# Where the images came from and how they are fed makes no difference to the result: the
+# fingerprint of the data set stands for them.
+_FREE = {
+    "data": {"data", "data_dir", "loader", "workers", "prefetch"},
+    "output": {"out", "fresh", "quick", "checkpoint_every"},
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ class Series:
         return sum(self.values(key)) / len(self.epochs)
 
 
+_PUBLISHED_SENTENCE = (
+    "This is not the published protocol: resnet18, 5 epochs of all 50,000 CIFAR-10 images, batch "
+    "size 128, learning rate 0.1, momentum 0.9, weight decay 0.0005."
+)
+
+
 @dataclass(frozen=True)
 class Results:
     """A finished run, as its report sees it."""
@@ -64,32 +79,6 @@ class Results:
     settings: Settings
     dataset: Dataset
     series: list[Series]
-
-
-def run_command(main: Callable[[list[str]], None]) -> None:
-    """Runs an experiment's main on the command line's arguments and exits with its status.
-
-    0: done. 1: the training diverged. 2: bad input. 128 + n: stopped by signal n.
-    """
-    platform.keep_freed_memory()
-    platform.cache_compiled_programs(cache_directory() / "compiled")
-    error_console = Console(stderr=True)
-
-    def show_warning(message, *_args, **_kwargs) -> None:
-        error_console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
-
-    warnings.showwarning = show_warning
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except Diverged as error:
-        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
-    except Stopped as stopped:
-        error_console.print(f"{stopped}; the same command goes on from here", soft_wrap=True)
-        sys.exit(stopped.exit_code)
 
 
 def run_experiment(
@@ -107,7 +96,17 @@ def run_experiment(
     """
     console = make_console()
     dataset = load_images(settings, console)
-    with open_run_directory(experiment, settings, dataset) as directory:
+    identity = run_identity(experiment, settings, dataset)
+    name = f"{dataset.name}-{settings.model.model}"
+    directory = settings.output.out or default_directory(experiment, name, identity)
+    environment = {
+        **describe_environment(),
+        "images": dataset.words,
+        "data_location": dataset.location,
+        "data_fingerprint": identity["data fingerprint"],
+    }
+    fresh = settings.output.fresh
+    with open_run_directory(directory, identity, asdict(settings), environment, fresh=fresh):
         console.print(
             f"{experiment}: {settings.model.model} on {len(dataset.train):,} images "
             f"({dataset.words}, {dataset.location}); results in {directory}",
@@ -124,9 +123,22 @@ def run_experiment(
         console.print(f"report: {directory / 'report.md'}", highlight=False, soft_wrap=True)
 
 
-def make_console() -> Console:
-    """Standard output; wide enough for the tables where it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What the result depends on, by option: two runs that agree in it are the same run."""
+    options = {
+        f"--{name.replace('_', '-')}": value
+        for group, values in asdict(settings).items()
+        for name, value in values.items()
+        if name not in _FREE.get(group, ())
+    }
+    options["--train-images"] = len(dataset.train)
+    options["--eval-images"] = len(dataset.test)
+    return {
+        "experiment": experiment,
+        "images": dataset.words,
+        "data fingerprint": dataset.fingerprint(),
+        **options,
+    }
 
 
 def load_images(settings: Settings, console: Console) -> Dataset:
@@ -253,24 +265,26 @@ def _write_summary(experiment: str, results: Results) -> None:
 
 
 def describe_protocol(results: Results) -> str:
-    """The settings in a sentence, and whether they are the published ones."""
+    """The settings and the machine in a sentence, and whether the protocol is the published one."""
     settings, dataset = results.settings, results.dataset
     training, model = settings.training, settings.model
-    thin = "" if model.width == 64 else f" of width {model.width}"
+    images = "synthetic images" if dataset.synthetic else "CIFAR-10 images"
+    thin = "" if model.width == FULL_WIDTH else f" of width {model.width}"
     sentence = (
-        f"{model.model}{thin}, {model.dtype}, {training.epochs} epochs of {len(dataset.train):,} "
-        f"{dataset.words if dataset.synthetic else 'CIFAR-10 images'}, batch size "
-        f"{training.batch_size}, weight decay {training.weight_decay:g}, seed {training.seed}, "
-        f"{platform.describe()['processor'] if jax.default_backend() == 'cpu' else jax.devices()[0].device_kind}."
+        f"{model.model}{thin} in {model.dtype}, {training.epochs} epochs of "
+        f"{len(dataset.train):,} {images}, batch size {training.batch_size}, momentum "
+        f"{training.momentum:g}, weight decay {training.weight_decay:g}, seed {training.seed}; "
+        f"{machine()}"
     )
-    published = (
-        not dataset.synthetic
-        and len(dataset.train) == 50_000
-        and (model.model, model.width) == ("resnet18", 64)
-        and dataclasses.replace(training, seed=0) == type(training)(
-            **{field: getattr(training, field) for field in ("optimizer", "optimizers") if hasattr(training, field)}
-        )
-    )
-    if published:
-        return f"The published protocol: {sentence}"
-    return f"Not the published protocol (ResNet-18, 5 epochs of 50,000 CIFAR-10 images): {sentence}"
+    if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):
+        return f"The published protocol: {sentence}."
+    return f"{sentence}. {_PUBLISHED_SENTENCE}"
+
+
+def machine() -> str:
+    """Device, threads and JAX version in a few words."""
+    about = platform.describe()
+    where = f"{about['processor']}, {about['cpu_threads']} threads"
+    if about["backend"] != "cpu":
+        where = f"{about['device']}"
+    return f"JAX {jax.__version__} on {where}"

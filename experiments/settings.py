@@ -1,9 +1,9 @@
 """The options that the experiments share, as frozen dataclasses from which --help is made."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -14,6 +14,11 @@ from jaxresnet.optim import OptimizerOptions, get_optimizer, optimizer_names
 
 # The learning rate that the published runs used for all five optimizers.
 PUBLISHED_LEARNING_RATE = 0.1
+PUBLISHED_OPTIMIZERS = ("sgd", "nesterov", "adagrad", "adadelta", "adam")
+CIFAR10_TRAIN_IMAGES = 50_000
+FULL_WIDTH = 64
+
+_OPTIMIZERS = ", ".join(optimizer_names())
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,8 @@ class DataSettings:
 class ModelSettings:
     """The network."""
 
-    model: str = "resnet18"
-    """One of resnet18, resnet34, resnet50, resnet101, resnet152."""
-    width: int = 64
+    model: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(MODELS)}.")] = "resnet18"
+    width: int = FULL_WIDTH
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and activations; parameters and statistics stay float32."""
@@ -72,8 +76,7 @@ class TrainingSettings:
 class SingleOptimizerSettings(TrainingSettings):
     """The protocol."""
 
-    optimizer: str = "sgd"
-    """One of sgd, nesterov, adagrad, adadelta, adam."""
+    optimizer: Annotated[str, tyro.conf.arg(help=f"One of {_OPTIMIZERS}.")] = "sgd"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,8 +87,10 @@ class SingleOptimizerSettings(TrainingSettings):
 class SeveralOptimizersSettings(TrainingSettings):
     """The protocol."""
 
-    optimizers: tuple[str, ...] = field(default_factory=optimizer_names)
-    """Which to train with, one after the other."""
+    optimizers: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(help=f"Which to train with, one after the other: any of {_OPTIMIZERS}."),
+    ] = PUBLISHED_OPTIMIZERS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,8 +133,8 @@ class SeveralSettings(Settings):
 
 QUICK: dict[str, dict[str, Any]] = {
     "data": {"data": "synthetic"},
-    "model": {"width": 16},
-    "training": {"epochs": 2},
+    "model": {"width": 8},
+    "training": {"epochs": 3},
 }
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -203,3 +208,20 @@ def optimizer_options(settings: Settings, name: str) -> OptimizerOptions:
         published = training.protocol == "published"
         rate = PUBLISHED_LEARNING_RATE if published else get_optimizer(name).usual_learning_rate
     return OptimizerOptions(rate, training.momentum, training.weight_decay)
+
+
+def follows_published_protocol(settings: Settings, train_images: int, synthetic: bool) -> bool:
+    """Whether results may be set beside the published figures without more words."""
+    training, published = settings.training, TrainingSettings()
+    as_published = all(
+        getattr(training, name) == getattr(published, name)
+        for name in ("epochs", "batch_size", "momentum", "weight_decay")
+    )
+    rates = {optimizer_options(settings, name).learning_rate for name in training.names}
+    return (
+        as_published
+        and rates == {PUBLISHED_LEARNING_RATE}
+        and settings.model == ModelSettings()
+        and train_images == CIFAR10_TRAIN_IMAGES
+        and not synthetic
+    )

@@ -36,12 +36,12 @@ def keep_freed_memory() -> bool:
         return False
     # -1: never trim; the largest int would still return anything above 2 GB.
     wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
-    return all([mallopt(parameter, value) for parameter, value in wanted.items()])
+    return all(mallopt(parameter, value) for parameter, value in wanted.items())
 
 
 def cache_compiled_programs(directory: Path) -> None:
     """Keeps compiled programs on disk, so that a second start need not compile again."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(directory))
 
 
@@ -82,7 +82,7 @@ def _cpu_threads() -> int | None:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()

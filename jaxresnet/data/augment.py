@@ -52,12 +52,12 @@ def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
 
 
 def normalise(images: jax.Array) -> jax.Array:
-    """uint8 (..., 3) -> float32 (images / 255 - mean) / std, equal to torchvision's to the last bit.
+    """uint8 (..., 3) -> float32 (images / 255 - mean) / std, torchvision's to the last bit.
 
     A look-up of the 256 values that a channel can take: the compiler may turn the divisions of
     the plain formula into products with reciprocals, which round differently.
     """
     values = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-    mean, std = np.float32(CIFAR10_MEAN), np.float32(CIFAR10_STD)
+    mean, std = np.asarray(CIFAR10_MEAN, np.float32), np.asarray(CIFAR10_STD, np.float32)
     table = jnp.asarray((values - mean) / std)
     return table[images, jnp.arange(3)]

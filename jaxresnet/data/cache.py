@@ -55,12 +55,12 @@ def _state_of(files: Iterable[Path]) -> str:
 
 def _read(path: Path) -> tuple[Split, Split] | None:
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return (
                 Split(arrays["train_images"], arrays["train_labels"]),
                 Split(arrays["test_images"], arrays["test_labels"]),
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"decoded copy {path} is damaged ({error}): made anew", stacklevel=3)
@@ -80,7 +80,7 @@ def _write(path: Path, train: Split, test: Split) -> None:
             )
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
+            Path(file.name).replace(path)
         except BaseException:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise

@@ -9,6 +9,7 @@ what was expected when data are missing, cut short or damaged.
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -137,7 +138,7 @@ def _read_batches(
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays and nothing else: a pickle can name any function to be called."""
 
-    _ALLOWED = {
+    _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy", "ndarray"),

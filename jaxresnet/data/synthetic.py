@@ -39,8 +39,9 @@ SHAPES: dict[str, Shape] = {
     "frame": lambda x, y: np.abs(np.maximum(np.abs(x), np.abs(y)) - 0.6) < 0.18,
     "triangle": _triangle,
     "star": _star,
-    "cross": lambda x, y: (np.minimum(np.abs(x), np.abs(y)) < 0.2)
-    & (np.maximum(np.abs(x), np.abs(y)) < 0.9),
+    "cross": lambda x, y: (
+        (np.minimum(np.abs(x), np.abs(y)) < 0.2) & (np.maximum(np.abs(x), np.abs(y)) < 0.9)
+    ),
     "bar": lambda x, y: (np.abs(x) < 0.95) & (np.abs(y) < 0.25),
     "crescent": lambda x, y: (_radius(x, y) < 0.9) & (_radius(x - 0.4, y) > 0.7),
     "stripes": lambda x, y: (_radius(x, y) < 0.95) & (np.mod(2.5 * x, 1) < 0.5),
@@ -80,9 +81,7 @@ def _draw_image(shape: Shape, generator: np.random.Generator) -> np.ndarray:
 
     y, x = (np.mgrid[:_SIZE, :_SIZE] + 0.5).astype(np.float64)
     dx, dy = (x - centre_x) / scale, (y - centre_y) / scale
-    inside = shape(
-        np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-    )
+    inside = shape(np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx)
     shading = slope_x * (x / _SIZE - 0.5) + slope_y * (y / _SIZE - 0.5)
     image = np.where(inside[..., None], foreground, background + shading[..., None])
     image = image + generator.normal(0, _NOISE, image.shape)

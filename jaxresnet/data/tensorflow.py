@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 
@@ -37,7 +38,7 @@ def import_tfds() -> ModuleType:
 def _native_messages_dropped() -> Iterator[None]:
     """Sends what C++ writes to standard error nowhere: its start-up banners obey no setting."""
     saved = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

@@ -16,7 +16,7 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (Ioffe and Szegedy, 2015).
 
     As in PyTorch the batch is normalised by its biased variance, and the running variance
-    averages the unbiased one. Statistics are at least float32 whatever the dtype of the input.
+    averages the unbiased one. Statistics are float32 whatever the dtype of the input.
     """
 
     def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32):
@@ -28,8 +28,7 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
         """(..., features) -> the same shape, in dtype; updates the running statistics if train."""
-        statistics_dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-        values = inputs.astype(statistics_dtype)
+        values = inputs.astype(self.mean[...].dtype)
         if train:
             axes = tuple(range(inputs.ndim - 1))
             mean = values.mean(axes)

@@ -109,6 +109,13 @@ def _shortcut(
     return ConvNorm(in_features, out_features, 1, stride=stride, options=options, rngs=rngs)
 
 
+def _max_pool(x: jax.Array) -> jax.Array:
+    """3x3 windows two apart, the border padded with what never wins."""
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+
+
 class ResNet(nnx.Module):
     """Stem, four stages of blocks, global average pooling and a linear classifier."""
 
@@ -153,7 +160,7 @@ class ResNet(nnx.Module):
         """
         x = nnx.relu(self.stem(images, train=train))
         if self.max_pool:
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = _max_pool(x)
         for blocks in self.stages:
             for block in blocks:
                 x = block(x, train=train)
@@ -173,7 +180,6 @@ _ARCHITECTURES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, 
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 MODELS = tuple(_ARCHITECTURES)
-
 
 
 def create_model(name: str, **options) -> ResNet:

@@ -1,6 +1,6 @@
 """Plots of a run beside the published curves, as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,31 @@ def plot_curves(
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
     if note:
         axes.text(0, -0.18, note, transform=axes.transAxes, fontsize="x-small", alpha=0.7)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def plot_stacked_bars(
+    path: Path,
+    title: str,
+    bars: Sequence[str],
+    x_label: str,
+    y_label: str,
+    parts: Mapping[str, Sequence[float]],
+) -> None:
+    """One bar for each name in `bars`, its parts upon one another from the first to the last."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    bottom = [0.0] * len(bars)
+    for colour, (label, values) in enumerate(parts.items()):
+        axes.bar(bars, values, 0.6, bottom, label=label, color=_COLOURS[colour])
+        bottom = [below + value for below, value in zip(bottom, values, strict=True)]
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.25, axis="y")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
     figure.savefig(path, dpi=_DOTS_PER_INCH)
     plt.close(figure)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import rich.box
 from rich.table import Table as RichTable
 
-MISSING = "–"
+MISSING = "-"
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -63,7 +63,7 @@ class Table:
             pad_edge=False,
         )
         for index, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if index else "left", no_wrap=True)
+            table.add_column(column, justify="right" if index else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table

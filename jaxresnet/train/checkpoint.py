@@ -11,8 +11,10 @@ import logging
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxresnet.errors import UserError
@@ -57,15 +59,9 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                batch_stats=ocp.args.StandardSave(state.batch_stats),
-                opt_state=ocp.args.StandardSave(_by_path(state.opt_state)),
-                position=ocp.args.JsonSave({"step": step}),
-            ),
-        )
+        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+        position = ocp.args.JsonSave({"step": step})
+        self._manager.save(step, args=ocp.args.Composite(position=position, **items))
         self._manager.wait_until_finished()
         write_json(self._manifest(step), _digests(self._directory / str(step)))
         for manifest in self._directory.glob("*.sha256.json"):
@@ -74,22 +70,17 @@ class Checkpoints:
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state saved under `step`, with the structure of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),
-                batch_stats=ocp.args.StandardRestore(abstract.batch_stats),
-                opt_state=ocp.args.StandardRestore(_by_path(abstract.opt_state)),
-                position=ocp.args.JsonRestore(),
-            ),
+        abstract = _items(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+        position = ocp.args.JsonRestore()
+        found = self._manager.restore(step, args=ocp.args.Composite(position=position, **items))
+        opt_state_leaves = [found["opt_state"][path] for path in abstract.get("opt_state", ())]
+        return TrainState(
+            step=jnp.asarray(found["position"]["step"], like.step.dtype),
+            params=found["params"],
+            batch_stats=found["batch_stats"] if "batch_stats" in items else like.batch_stats,
+            opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), opt_state_leaves),
         )
-        opt_state = jax.tree.unflatten(
-            jax.tree.structure(like.opt_state),
-            [items.opt_state[path] for path in _by_path(like.opt_state)],
-        )
-        step_array = jax.numpy.asarray(items.position["step"], like.step.dtype)
-        return TrainState(step_array, items.params, items.batch_stats, opt_state)
 
     def close(self) -> None:
         self._manager.close()
@@ -122,9 +113,18 @@ class Checkpoints:
         self._has_damaged = self._damaged_directory.exists()
 
 
-def _by_path(tree) -> dict[str, jax.Array]:
-    """The leaves by their paths: Orbax keeps dicts as they are, but not Optax's named tuples."""
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+def _items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint keeps, each an item that can be loaded alone; Orbax refuses empty ones.
+
+    The optimizer's state goes by path: Orbax keeps dicts as they are, not Optax's named tuples.
+    """
+    opt_state = jax.tree.leaves_with_path(state.opt_state)
+    items = {
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in opt_state},
+    }
+    return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
 
 
 def _digests(directory: Path) -> dict[str, str]:

@@ -165,9 +165,7 @@ class Trainer:
                 ready = time.perf_counter()
                 size = len(labels)
                 self._state, metrics = self._train_steps[size](self._state, images, labels)
-                watcher.submit(
-                    PendingStep(step, epoch, batch, size, ready - asked, ready, metrics)
-                )
+                watcher.submit(PendingStep(step, epoch, batch, size, ready - asked, ready, metrics))
                 step += 1
                 records += self._record(watcher.completed())
                 due = step % training.checkpoint_every == 0

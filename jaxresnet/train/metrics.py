@@ -34,7 +34,7 @@ class JsonLines:
             file.flush()
             os.fsync(file.fileno())
         self._file.close()
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         self._file = self.path.open("a", encoding="utf-8")
         return kept
 
@@ -62,7 +62,7 @@ def write_json(path: Path, content: Any) -> None:
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from flax import nnx
 
 from jaxresnet.models.resnet import ResNet
 
-Arrays = dict[str, Any]
+# Nested dicts of arrays.
+Arrays = Any
 
 
 class TrainState(NamedTuple):

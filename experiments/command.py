@@ -1,0 +1,47 @@
+"""From a shell to an experiment's main function and back to an exit status."""
+
+import sys
+import warnings
+from collections.abc import Callable
+
+from rich.console import Console
+
+from jaxresnet import platform
+from jaxresnet.data.cache import cache_directory
+from jaxresnet.errors import UserError
+from jaxresnet.train.interrupt import Stopped
+from jaxresnet.train.loop import Diverged
+
+_PLAIN_WIDTH = 100
+
+
+def make_console() -> Console:
+    """Standard output; wide enough for the tables where it is not a terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+
+
+def run_command(main: Callable[[list[str]], None]) -> None:
+    """Runs an experiment's main on the command line's arguments and exits with its status.
+
+    0: done. 1: the training diverged, or a file could not be written. 2: bad input.
+    128 + n: stopped by signal n.
+    """
+    platform.keep_freed_memory()
+    platform.cache_compiled_programs(cache_directory() / "compiled")
+    error_console = Console(stderr=True)
+
+    def show_warning(message, *_args, **_kwargs) -> None:
+        error_console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    warnings.showwarning = show_warning
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except (Diverged, OSError) as error:  # OSError: the disk is full, say
+        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except Stopped as stopped:
+        error_console.print(f"{stopped}; the same command goes on from here", soft_wrap=True)
+        sys.exit(stopped.exit_code)

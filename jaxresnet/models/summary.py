@@ -1,0 +1,113 @@
+"""What a model is made of: its layers with output shapes and parameters, as torchsummary prints."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxresnet.models.conv import Conv
+from jaxresnet.models.layers import BatchNorm, Linear
+from jaxresnet.models.resnet import BasicBlock, Bottleneck, ResNet
+
+# What PyTorch calls the modules; those that only group others are not printed by torchsummary.
+_TORCH_NAMES: dict[type[nnx.Module], str] = {
+    Conv: "Conv2d",
+    BatchNorm: "BatchNorm2d",
+    Linear: "Linear",
+    BasicBlock: "BasicBlock",
+    Bottleneck: "Bottleneck",
+    ResNet: "ResNet",
+}
+_MIB = 2**20
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a module. output_shape: without the batch axis, channels last.
+
+    parameters: its own trainable values, without those of modules within it.
+    """
+
+    name: str
+    module: nnx.Module
+    output_shape: tuple[int, ...]
+    parameters: int
+
+    @property
+    def torch_shape(self) -> str:
+        """The output shape as torchsummary prints it: [-1, channels, height, width]."""
+        *spatial, features = self.output_shape
+        return str([-1, features, *spatial])
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Trainable values in the whole model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def list_layers(model: ResNet, image_size: int) -> list[Layer]:
+    """The modules of a ResNet in the order in which they finish, for square RGB images.
+
+    Runs the model on shapes alone.
+    """
+    layers: list[Layer] = []
+
+    def record(module: nnx.Module, output: jax.Array) -> None:
+        name = f"{_TORCH_NAMES[type(module)]}-{len(layers) + 1}"
+        layers.append(Layer(name, module, output.shape[1:], _own_parameters(module)))
+
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    with _after_each_call(record):
+        jax.eval_shape(lambda x: model(x, train=False), images)
+    return layers
+
+
+def _own_parameters(module: nnx.Module) -> int:
+    return sum(value[...].size for value in vars(module).values() if isinstance(value, nnx.Param))
+
+
+@contextlib.contextmanager
+def _after_each_call(record: Callable[[nnx.Module, jax.Array], None]) -> Iterator[None]:
+    """Calls record(module, output) after each call of a module, like PyTorch's forward hooks."""
+
+    def observed(original: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        def call(self, *args, **kwargs) -> jax.Array:
+            output = original(self, *args, **kwargs)
+            record(self, output)
+            return output
+
+        return call
+
+    originals = {kind: kind.__call__ for kind in _TORCH_NAMES}
+    for kind, original in originals.items():
+        kind.__call__ = observed(original)
+    try:
+        yield
+    finally:
+        for kind, original in originals.items():
+            kind.__call__ = original
+
+
+def parameters_mib(model: nnx.Module) -> float:
+    """The parameters in float32, in MiB (torchsummary's "Params size (MB)")."""
+    return count_parameters(model) * _FLOAT32_BYTES / _MIB
+
+
+def activations_mib(layers: list[Layer]) -> float:
+    """All outputs of one image and as many gradients, in MiB.
+
+    torchsummary's "Forward/backward pass size (MB)", which counts a block's output twice.
+    """
+    values = sum(_product(layer.output_shape) for layer in layers)
+    return 2 * values * _FLOAT32_BYTES / _MIB
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result

@@ -1,0 +1,85 @@
+"""The networks: parameter counts that others publish, shapes, options."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import BasicBlock, ResNet, create_model
+from jaxresnet.models.summary import count_parameters
+from jaxresnet.train.state import split_model
+
+IMAGENET = {"num_classes": 1000, "stem": "imagenet"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # torchvision's counts at 1,000 classes.
+        ("resnet18", IMAGENET, 11_689_512),
+        ("resnet34", IMAGENET, 21_797_672),
+        ("resnet50", IMAGENET, 25_557_032),
+        ("resnet101", IMAGENET, 44_549_160),
+        ("resnet152", IMAGENET, 60_192_808),
+        ("resnet152", {**IMAGENET, "conv_bias": True}, 60_268_520),
+        # The labs' counts for CIFAR-10.
+        ("resnet18", {}, 11_173_962),
+        ("resnet18", {"norm": "none"}, 11_164_362),
+    ],
+)
+def test_parameter_counts(name, options, expected):
+    assert count_parameters(create_model(name, rngs=nnx.Rngs(0), **options)) == expected
+
+
+@pytest.mark.parametrize(("stem", "size"), [("cifar", 32), ("imagenet", 64), ("imagenet", 75)])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_logits_have_one_value_per_class(name, stem, size):
+    model = create_model(name, stem=stem, num_classes=7, width=4, rngs=nnx.Rngs(0))
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    logits = jax.eval_shape(lambda x: model(x, train=False), images)
+    assert logits.shape == (2, 7)
+    assert logits.dtype == jnp.float32
+
+
+def tiny(**options) -> ResNet:
+    return ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0), **options)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
+    model = tiny(dtype=jnp.bfloat16)
+    assert model(jnp.ones((2, 8, 8, 3)), train=False).dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("float32")}
+
+
+def test_apply_returns_new_statistics_and_changes_nothing():
+    network, params, batch_stats = split_model(tiny())
+    before = jax.tree.map(np.array, batch_stats)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 3)), jnp.float32)
+    _, after = network.apply(params, batch_stats, images, train=True)
+    jax.tree.map(np.testing.assert_array_equal, before, batch_stats)
+    mean = after["stem"]["norm"]["mean"]
+    assert not np.array_equal(mean, before["stem"]["norm"]["mean"])
+    _, kept = network.apply(params, batch_stats, images, train=False)
+    jax.tree.map(np.testing.assert_array_equal, kept, batch_stats)
+
+
+def test_a_network_without_norm_has_no_statistics():
+    _, _, batch_stats = split_model(tiny(norm="none"))
+    assert jax.tree.leaves(batch_stats) == []
+
+
+def test_dropout_acts_in_training_alone():
+    model, images = tiny(dropout_rate=0.5), jnp.ones((2, 8, 8, 3))
+    first = model(images, train=True, dropout_key=jax.random.key(0))
+    second = model(images, train=True, dropout_key=jax.random.key(1))
+    assert not np.array_equal(first, second)
+    with pytest.raises(ValueError, match="dropout_key"):
+        model(images, train=True)
+    np.testing.assert_array_equal(model(images, train=False), model(images, train=False))
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"'resnet20'.*resnet18.*resnet152"):
+        create_model("resnet20", rngs=nnx.Rngs(0))

@@ -1,0 +1,178 @@
+"""The loop: it learns, and stopping it anywhere changes nothing."""
+
+import io
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from rich.console import Console
+
+from jaxresnet.data.resident import ResidentLoader
+from jaxresnet.data.synthetic import load_synthetic
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import BasicBlock, ResNet
+from jaxresnet.optim import OptimizerOptions, create_optimizer
+from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.train.interrupt import Stopped, StopRequest
+from jaxresnet.train.loop import Diverged, Trainer, Training
+from jaxresnet.train.metrics import RunLog, read_json_lines
+from jaxresnet.train.progress import Progress
+from jaxresnet.train.state import TrainState, create_state, split_model
+
+EPOCHS, BATCH = 2, 16
+DATA = load_synthetic(72, 20)  # five batches an epoch, the last of 8
+
+
+class StoppingLoader:
+    """A loader that asks the run to stop when it hands out its n-th batch."""
+
+    def __init__(self, loader, stop: StopRequest, after: int | None):
+        self._loader, self._stop, self._left = loader, stop, after
+
+    def epoch(self, epoch: int, first_batch: int = 0):
+        for batch in self._loader.epoch(epoch, first_batch):
+            if self._left is not None:
+                self._left -= 1
+                if self._left == 0:
+                    self._stop.remember(15)
+            yield batch
+
+
+def make_training(loader, *, learning_rate=0.1, checkpoint_every=3, epochs=EPOCHS) -> Training:
+    model = ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0))
+    network, params, batch_stats = split_model(model)
+    optimizer = create_optimizer("sgd", OptimizerOptions(learning_rate))
+    return Training(
+        series="sgd",
+        label="SGD",
+        network=network,
+        initial_state=create_state(params, batch_stats, optimizer),
+        optimizer=optimizer,
+        loader=loader,
+        train_size=len(DATA.train),
+        test=DATA.test,
+        batch_size=BATCH,
+        epochs=epochs,
+        seed=0,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def run(directory: Path, *, stop_after: int | None = None, **options) -> tuple[TrainState, str]:
+    """Trains in `directory`; returns the last checkpoint and what was printed."""
+    directory.mkdir(exist_ok=True)
+    stop, output = StopRequest(), io.StringIO()
+    loader = ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
+    training = make_training(StoppingLoader(loader, stop, stop_after), **options)
+    log, checkpoints = RunLog(directory, "synthetic images"), Checkpoints(directory / "sgd")
+    console = Console(file=output, width=200)
+    try:
+        with Progress(console, 1, training.epochs, len(DATA.train), len(DATA.test)) as progress:
+            Trainer(training, log, checkpoints, progress, stop).run()
+    finally:
+        log.close()
+    step = checkpoints.latest_step()
+    assert step is not None
+    return checkpoints.restore(step, like=training.initial_state), output.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers(monkeypatch):
+    """remember() resets the process's handlers; the tests keep theirs."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[TrainState, Path]:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    return run(directory)[0], directory
+
+
+def figures(directory: Path) -> tuple[list, list]:
+    """What the logs say of losses and answers, without times."""
+    steps = [(s["step"], s["loss"], s["correct"]) for s in read_json_lines(directory / "steps.jsonl")]
+    epochs = [
+        (e["epoch"], e["loss"], e["top1"], e["test_loss"], e["test_top1"])
+        for e in read_json_lines(directory / "epochs.jsonl")
+    ]
+    return steps, epochs
+
+
+def assert_same(found: TrainState, expected: TrainState) -> None:
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_step_and_epoch_is_logged(undisturbed):
+    state, directory = undisturbed
+    steps, epochs = figures(directory)
+    assert int(state.step) == 10
+    assert [step for step, *_ in steps] == list(range(10))
+    assert [epoch for epoch, *_ in epochs] == [0, 1]
+    images = [line["images"] for line in read_json_lines(directory / "steps.jsonl")]
+    assert images == [16, 16, 16, 16, 8] * 2
+    tested = read_json_lines(directory / "test_batches.jsonl")
+    assert [(line["epoch"], line["batch"]) for line in tested] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    compile_seconds = [line["compile"] for line in read_json_lines(directory / "starts.jsonl")]
+    assert len(compile_seconds) == 1
+    assert compile_seconds[0] > 0
+
+
+def test_the_times_of_an_epoch_add_up(undisturbed):
+    _, directory = undisturbed
+    for epoch in read_json_lines(directory / "epochs.jsonl"):
+        assert epoch["seconds"] == pytest.approx(epoch["input_stall"] + epoch["compute"])
+        assert epoch["input_stall"] >= 0
+        assert epoch["compute"] > 0
+
+
+# In the first batch, before and after a checkpoint, at an epoch's last batch, in the second.
+@pytest.mark.parametrize("stop_after", [1, 2, 4, 5, 7])
+def test_a_stopped_run_ends_bitwise_as_an_undisturbed_one(tmp_path, undisturbed, stop_after):
+    with pytest.raises(Stopped) as stopped:
+        run(tmp_path / "run", stop_after=stop_after)
+    assert stopped.value.exit_code == 128 + 15
+    state, output = run(tmp_path / "run")
+    assert f"goes on after step {stop_after}" in output
+    assert_same(state, undisturbed[0])
+    assert figures(tmp_path / "run") == figures(undisturbed[1])
+
+
+def test_a_lost_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, undisturbed):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", stop_after=4)
+    (tmp_path / "run" / "sgd" / "4.sha256.json").unlink()  # as if killed while saving
+    state, output = run(tmp_path / "run")
+    assert "goes on after step 3" in output
+    assert_same(state, undisturbed[0])
+    assert figures(tmp_path / "run") == figures(undisturbed[1])
+
+
+def test_a_finished_run_says_so_and_does_nothing(tmp_path, undisturbed):
+    state, output = run(undisturbed[1])
+    assert "already trained" in output
+    assert_same(state, undisturbed[0])
+
+
+def test_logs_that_lack_steps_are_refused(tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", stop_after=4)
+    (tmp_path / "run" / "steps.jsonl").unlink()
+    with pytest.raises(UserError, match=r"has 0 steps of sgd.* after 4.*--fresh"):
+        run(tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path):
+    with pytest.raises(Diverged, match=r"SGD: the loss is .* at step \d+ .*learning-rate"):
+        run(tmp_path / "run", learning_rate=1e30)
+    steps = read_json_lines(tmp_path / "run" / "steps.jsonl")
+    assert all(np.isfinite(step["loss"]) for step in steps)
+
+
+def test_training_learns(tmp_path):
+    run(tmp_path / "run", epochs=8, learning_rate=0.05)
+    epochs = read_json_lines(tmp_path / "run" / "epochs.jsonl")
+    assert epochs[-1]["loss"] < epochs[0]["loss"] - 0.1
+    assert epochs[-1]["top1"] > epochs[0]["top1"]

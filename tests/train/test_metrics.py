@@ -1,0 +1,57 @@
+"""The logs: whole after a kill, rewound to a checkpoint, summed rightly."""
+
+import pytest
+
+from jaxresnet.train.metrics import EvalResult, RunLog, read_json_lines, summarise_epoch
+from jaxresnet.train.timing import StepRecord
+
+
+def record(step: int, epoch: int = 0, **changes) -> StepRecord:
+    values = {
+        "step": step, "epoch": epoch, "batch": step, "images": 10, "loss": 2.0, "correct": 5,
+        "input_wait": 0.1, "input_stall": 0.05, "compute": 1.0,
+    }  # fmt: skip
+    return StepRecord(**{**values, **changes})
+
+
+def test_an_epochs_figures_are_sums_and_means_of_its_steps():
+    steps = [record(0, loss=3.0, correct=9), record(1, loss=1.0, images=2, correct=0)]
+    summary = summarise_epoch(0, steps, EvalResult(0.5, 0.25, 40, 2.0))
+    assert summary.images == 12
+    assert summary.loss == 2.0  # the mean of the batches' losses, as in the published runs
+    assert summary.top1 == pytest.approx(9 / 12)
+    assert summary.best_top1 == pytest.approx(9 / 10)  # after the first batch
+    assert summary.seconds == pytest.approx(2.1)
+    assert (summary.input_wait, summary.input_stall) == (pytest.approx(0.2), pytest.approx(0.1))
+    assert (summary.test_loss, summary.test_top1, summary.test_images) == (0.5, 0.25, 40)
+
+
+def test_rewinding_forgets_one_series_after_its_checkpoint(tmp_path):
+    log = RunLog(tmp_path, "synthetic images")
+    for step in range(5):
+        log.add_step("sgd", record(step))
+        log.add_step("adam", record(step))
+    records, finished = log.rewind("adam", step=3, epoch=0)
+    assert [kept.step for kept in records] == [0, 1, 2]
+    assert finished == 0
+    log.add_step("adam", record(3))
+    log.close()
+    lines = read_json_lines(tmp_path / "steps.jsonl")
+    assert [line["step"] for line in lines if line["series"] == "sgd"] == [0, 1, 2, 3, 4]
+    assert [line["step"] for line in lines if line["series"] == "adam"] == [0, 1, 2, 3]
+    assert {line["data"] for line in lines} == {"synthetic images"}
+
+
+def test_a_line_cut_short_is_dropped(tmp_path):
+    log = RunLog(tmp_path, "CIFAR-10")
+    log.add_step("sgd", record(0))
+    log.add_step("sgd", record(1))
+    log.close()
+    path = tmp_path / "steps.jsonl"
+    path.write_text(path.read_text()[:-20])
+    log = RunLog(tmp_path, "CIFAR-10")
+    records, _ = log.rewind("sgd", step=10, epoch=1)
+    log.add_step("sgd", record(1))
+    log.close()
+    assert [kept.step for kept in records] == [0]
+    assert [line["step"] for line in read_json_lines(path)] == [0, 1]
