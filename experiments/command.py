@@ -1,5 +1,6 @@
 """From a shell to an experiment's main function and back to an exit status."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -42,6 +43,9 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except (Diverged, OSError) as error:  # OSError: the disk is full, say
         error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        error_console.print("interrupted")
+        sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
         error_console.print(f"{stopped}; the same command goes on from here", soft_wrap=True)
         sys.exit(stopped.exit_code)

@@ -28,6 +28,7 @@ from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.load import load_dataset
 from jaxresnet.data.pipeline import TfDataLoader
 from jaxresnet.data.resident import ResidentLoader
+from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import Norm, create_model
 from jaxresnet.optim import create_optimizer, get_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
@@ -96,6 +97,11 @@ def run_experiment(
     """
     console = make_console()
     dataset = load_images(settings, console)
+    if settings.training.batch_size > len(dataset.train):
+        raise UserError(
+            f"--batch-size is {settings.training.batch_size:,}, but there are only "
+            f"{len(dataset.train):,} training images"
+        )
     identity = run_identity(experiment, settings, dataset)
     name = f"{dataset.name}-{settings.model.model}"
     directory = settings.output.out or default_directory(experiment, name, identity)
@@ -271,7 +277,7 @@ def describe_protocol(results: Results) -> str:
     images = "synthetic images" if dataset.synthetic else "CIFAR-10 images"
     thin = "" if model.width == FULL_WIDTH else f" of width {model.width}"
     sentence = (
-        f"{model.model}{thin} in {model.dtype}, {training.epochs} epochs of "
+        f"{model.model}{thin} in {model.dtype}, {_plural(training.epochs, 'epoch')} of "
         f"{len(dataset.train):,} {images}, batch size {training.batch_size}, momentum "
         f"{training.momentum:g}, weight decay {training.weight_decay:g}, seed {training.seed}; "
         f"{machine()}"
@@ -279,6 +285,10 @@ def describe_protocol(results: Results) -> str:
     if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):
         return f"The published protocol: {sentence}."
     return f"{sentence}. {_PUBLISHED_SENTENCE}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def machine() -> str:

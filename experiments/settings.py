@@ -189,8 +189,9 @@ def check_settings(settings: Settings) -> None:
     _at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
     _at_least("--seed", training.seed, 0)
     _at_least("--weight-decay", training.weight_decay, 0)
-    if training.learning_rate is not None and not training.learning_rate > 0:
-        raise UserError(f"--learning-rate must be above 0, got {training.learning_rate}")
+    rate = training.learning_rate
+    if rate is not None and not 0 < rate < float("inf"):
+        raise UserError(f"--learning-rate must be above 0 and finite, got {rate}")
     if not 0 <= training.momentum < 1:
         raise UserError(f"--momentum must be at least 0 and below 1, got {training.momentum}")
 

@@ -1,6 +1,7 @@
 """Each optimizer against PyTorch's documented update, written out in NumPy float64."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def test_updates_follow_pytorchs_definitions(name, weight_decay):
     expected = np.array([[1.0, -2.0], [3.0, 0.5]])
     # Optax's Adam raises a float to an integer power, which strict promotion forbids.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        params = {"w": jnp.asarray(expected)}
+        params: Any = {"w": jnp.asarray(expected)}
         optimizer = optim.create_optimizer(
             name, optim.OptimizerOptions(RATE, MOMENTUM, weight_decay)
         )
@@ -93,5 +94,6 @@ def test_registering_a_sixth_is_one_function(monkeypatch):
 
     optimizer = optim.create_optimizer("signs", optim.OptimizerOptions(0.5, weight_decay=0.0))
     params = jnp.array([1.0, 1.0])
+    updates: Any
     updates, _ = optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(params), params)
     np.testing.assert_allclose(updates, [-0.5, 0.5])

@@ -91,15 +91,15 @@ def download_cifar10() -> Path:
     Raises:
       OSError: there is no network, or the download failed.
     """
-    # TFDS retries for minutes where there is no network at all; ask once first.
-    request = urllib.request.Request(_HOMEPAGE, method="HEAD")
-    with urllib.request.urlopen(request, timeout=_CONNECT_TIMEOUT):
-        pass
     directory = usual_directory()
+    request = urllib.request.Request(_HOMEPAGE, method="HEAD")
     try:
+        # TFDS retries for minutes where there is no network at all: ask once first.
+        with urllib.request.urlopen(request, timeout=_CONNECT_TIMEOUT):
+            pass
         import_tfds().builder("cifar10", data_dir=directory).download_and_prepare()
     except Exception as error:  # TFDS lets through whatever its network layers raise
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(f"the download failed: {error}") from error
     return directory
 
 

@@ -39,13 +39,17 @@ def load_dataset(
     if choice == "synthetic":
         return load_synthetic(train_images, eval_images)
     try:
-        dataset = cifar10.load_cifar10(_cifar10_directory(data_dir), on_progress)
+        directory = _cifar10_directory(data_dir)
     except OSError as error:
         ways = _THREE_WAYS.format(accepted=cifar10.ACCEPTED, usual=cifar10.usual_directory())
         if choice == "cifar10":
             raise UserError(f"CIFAR-10 cannot be had: {error}\n{ways}") from error
         warn(f"CIFAR-10 cannot be had ({error}): using synthetic images instead.\n{ways}")
         return load_synthetic(train_images, eval_images)
+    try:
+        dataset = cifar10.load_cifar10(directory, on_progress)
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read: {error}") from error
     return replace(
         dataset,
         train=dataset.train.subset(train_images, "--train-images"),

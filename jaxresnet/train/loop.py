@@ -128,7 +128,7 @@ class Trainer:
         train_step = make_train_step(training.network, training.optimizer, training.seed)
         eval_step = make_eval_step(training.network)
         state, full = self._state, training.batch_size
-        sizes = sorted({min(full, training.train_size), training.train_size % full or full})
+        sizes = sorted({full, training.train_size % full or full})
         mask = jax.ShapeDtypeStruct((full,), bool)
         lowered = [train_step.lower(state, *self._abstract_batch(size)) for size in sizes]
         lowered.append(

@@ -138,4 +138,4 @@ class Progress:
         if not self._console.is_terminal and time.monotonic() - self._last_line > _PLAIN_INTERVAL:
             self._last_line = time.monotonic()
             share = f"{self._images:,}/{self._train_images:,} images"
-            self.say(f"{self._label}: {share}  {words}  (all: {left})")
+            self.say(f"{self._label}: {share}  {words}" + (f"  (all: {left})" if left else ""))

@@ -237,5 +237,5 @@ def test_a_smaller_split_is_a_fixed_mixture(tmp_path):
     assert len(first.train) == 50
     assert len(set(first.train.labels.tolist())) > 5
     np.testing.assert_array_equal(first.train.images, again.train.images)
-    with pytest.raises(UserError, match="--train-images is 101, but .* only 100"):
+    with pytest.raises(UserError, match=r"--train-images is 101, but .* only 100"):
         choose("cifar10", root, 101)

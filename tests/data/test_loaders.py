@@ -68,9 +68,7 @@ def test_the_resident_loader_gives_the_same_batches(split):
 @pytest.mark.parametrize("kind", ["tfdata", "resident"])
 def test_an_epoch_can_be_entered_at_any_batch(split, kind):
     loader = (
-        tfdata(split, 2)
-        if kind == "tfdata"
-        else ResidentLoader(split, batch_size=BATCH, seed=SEED)
+        tfdata(split, 2) if kind == "tfdata" else ResidentLoader(split, batch_size=BATCH, seed=SEED)
     )
     images, _ = collect(loader, epoch=1)
     later, _ = collect(loader, epoch=1, first_batch=4)

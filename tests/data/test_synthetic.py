@@ -18,4 +18,3 @@ def test_there_are_2000_and_500_images_of_ten_balanced_classes():
     assert len(SHAPES) == len(dataset.class_names) == 10
     np.testing.assert_array_equal(np.bincount(dataset.train.labels), np.full(10, 200))
     assert dataset.words == "synthetic images"
-

@@ -8,13 +8,13 @@ import pytest
 from flax import nnx
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import BasicBlock, ResNet
+from jaxresnet.models.resnet import BasicBlock, Norm, ResNet
 from jaxresnet.optim import OptimizerOptions, create_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.state import TrainState, create_state, split_model
 
 
-def make_state(step: int = 0, optimizer: str = "adam", norm="batch") -> TrainState:
+def make_state(step: int = 0, optimizer: str = "adam", norm: Norm = "batch") -> TrainState:
     model = ResNet(BasicBlock, (1, 1), width=4, norm=norm, rngs=nnx.Rngs(step))
     _, params, batch_stats = split_model(model)
     options = OptimizerOptions(learning_rate=0.1)

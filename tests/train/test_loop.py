@@ -92,7 +92,9 @@ def undisturbed(tmp_path_factory) -> tuple[TrainState, Path]:
 
 def figures(directory: Path) -> tuple[list, list]:
     """What the logs say of losses and answers, without times."""
-    steps = [(s["step"], s["loss"], s["correct"]) for s in read_json_lines(directory / "steps.jsonl")]
+    steps = [
+        (s["step"], s["loss"], s["correct"]) for s in read_json_lines(directory / "steps.jsonl")
+    ]
     epochs = [
         (e["epoch"], e["loss"], e["top1"], e["test_loss"], e["test_top1"])
         for e in read_json_lines(directory / "epochs.jsonl")

@@ -1,0 +1,281 @@
+"""Small runs of the training experiments, from the command line's arguments to their reports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import c1_training, c2_timing, c6_optimizers, c7_no_batch_norm
+from experiments.command import run_command
+from jaxresnet.train.metrics import read_json_lines
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("--data", "synthetic", "--train-images", "60", "--eval-images", "30"),
+    *("--width", "4", "--batch-size", "20"),
+]
+
+
+def run(main, directory: Path, *arguments: str) -> int:
+    """Runs an experiment as the shell would, in this process; returns its exit status."""
+    argv, sys.argv = sys.argv, ["experiment", *SMALL, "--out", str(directory), *arguments]
+    try:
+        run_command(main)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _restore_warnings(monkeypatch):
+    monkeypatch.setattr("warnings.showwarning", lambda *_args, **_kwargs: None)
+
+
+@pytest.fixture(scope="module")
+def c6_run(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("c6") / "run"
+    assert run(c6_optimizers.main, directory, "--epochs", "2") == 0
+    return directory
+
+
+def test_c6_leaves_everything_in_its_directory(c6_run):
+    names = {path.name for path in c6_run.iterdir()}
+    assert names >= {
+        "settings.json", "environment.json", "summary.json", "report.md", "steps.jsonl",
+        "epochs.jsonl", "loss_by_epoch.png", "top1_by_epoch.png", "checkpoints",
+    }  # fmt: skip
+    epochs = read_json_lines(c6_run / "epochs.jsonl")
+    series = ["sgd", "nesterov", "adagrad", "adadelta", "adam"]
+    assert [(e["series"], e["epoch"]) for e in epochs] == [(s, n) for s in series for n in (0, 1)]
+    assert len(read_json_lines(c6_run / "steps.jsonl")) == 5 * 2 * 3
+    environment = json.loads((c6_run / "environment.json").read_text())
+    assert {"python", "packages", "device", "processor", "cpu_threads", "git_revision"} <= set(
+        environment
+    )
+
+
+def test_c6_says_synthetic_wherever_figures_stand(c6_run):
+    report = (c6_run / "report.md").read_text()
+    assert all("synthetic images" in line for line in report.splitlines() if line[:4] == "### ")
+    for name in ("settings.json", "environment.json", "summary.json"):
+        assert "synthetic images" in (c6_run / name).read_text()
+    for name in ("steps.jsonl", "epochs.jsonl"):
+        assert {line["data"] for line in read_json_lines(c6_run / name)} == {"synthetic images"}
+
+
+def table_row(report: str, label: str) -> list[str]:
+    row = next(line for line in report.splitlines() if line.startswith(f"| {label} |"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
+    report = (c6_run / "report.md").read_text()
+    lines = report.splitlines()
+    sgd = next(i for i, line in enumerate(lines) if line.startswith("| SGD |"))
+    own, lab_b, lab_c = (
+        [c.strip() for c in line.split("|")[1:-1]] for line in lines[sgd : sgd + 3]
+    )
+    # seeds/002 and seeds/003: 39.06 s, 1.3860 and 49.78% on average; 0.804, 71.928% at the end.
+    assert lab_b == ["lab-b", "-", "39.1", "-", "-", "-", "1.386", "-", "49.8", "-", "-", "-"]
+    assert lab_c[6:] == ["1.281", "0.804", "54.0", "71.9", "72.3", "-"]
+    epochs = [e for e in read_json_lines(c6_run / "epochs.jsonl") if e["series"] == "sgd"]
+    assert own[6] == f"{np.mean([e['loss'] for e in epochs]):.3f}"
+    assert own[7] == f"{epochs[-1]['loss']:.3f}"
+    assert own[8] == f"{100 * np.mean([e['top1'] for e in epochs]):.1f}"
+    assert own[11] == f"{100 * epochs[-1]['test_top1']:.1f}"
+    assert "This is not the published protocol" in report
+
+
+def test_the_same_command_again_trains_nothing(c6_run, capsys):
+    before = (c6_run / "steps.jsonl").read_text()
+    assert run(c6_optimizers.main, c6_run, "--epochs", "2") == 0
+    assert capsys.readouterr().out.count("already trained") == 5
+    assert (c6_run / "steps.jsonl").read_text() == before
+
+
+def test_other_settings_are_refused_with_the_difference(c6_run, capsys):
+    assert run(c6_optimizers.main, c6_run, "--epochs", "3") == 2
+    error = capsys.readouterr().err
+    assert "--epochs: 2 there, 3 now" in error
+    assert "--fresh" in error
+    assert "Traceback" not in error
+
+
+def test_another_experiments_directory_is_refused(c6_run, capsys):
+    for fresh in ([], ["--fresh"]):
+        assert run(c1_training.main, c6_run, *fresh) == 2
+        assert "holds a run of c6_optimizers, not of c1_training" in capsys.readouterr().err
+    assert (c6_run / "report.md").exists()
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert run(c1_training.main, tmp_path, "--fresh") == 2
+    assert "holds files but no run" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(c1_training.main, tmp_path / "file" / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_bad_data_are_refused_before_anything_is_written(tmp_path, capsys):
+    missing = ["--data", "cifar10", "--data-dir", str(tmp_path / "missing")]
+    assert run(c1_training.main, tmp_path / "run", *missing) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert run(c1_training.main, tmp_path / "run", "--batch-size", "61") == 2
+    assert "--batch-size is 61, but there are only 60" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_c1_reports_every_batch_and_workers_do_not_matter(tmp_path):
+    assert run(c1_training.main, tmp_path / "a", "--epochs", "1", "--workers", "0") == 0
+    assert (tmp_path / "a" / "loss_by_batch.png").exists()
+    arguments = ["--epochs", "1", "--loader", "resident", "--checkpoint-every", "1"]
+    assert run(c1_training.main, tmp_path / "b", *arguments) == 0
+    losses = [
+        [step["loss"] for step in read_json_lines(tmp_path / run / "steps.jsonl")] for run in "ab"
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+    # Going on with other workers, prefetch or loader is the same run.
+    assert run(c1_training.main, tmp_path / "a", "--epochs", "1", "--workers", "3") == 0
+
+
+def test_bfloat16_trains_and_keeps_float32_weights(tmp_path):
+    assert run(c1_training.main, tmp_path, "--epochs", "1", "--dtype", "bfloat16") == 0
+    (step,) = (tmp_path / "checkpoints" / "sgd").glob("[0-9]*[0-9]")
+    metadata = (step / "params" / "_METADATA").read_text()
+    assert "bfloat16" not in metadata
+    assert len(losses(tmp_path)) == 3
+
+
+def test_fresh_begins_anew(tmp_path):
+    assert run(c1_training.main, tmp_path, "--epochs", "1") == 0
+    assert run(c1_training.main, tmp_path, "--epochs", "1", "--seed", "1", "--fresh") == 0
+    assert len(read_json_lines(tmp_path / "starts.jsonl")) == 1
+    assert len(read_json_lines(tmp_path / "epochs.jsonl")) == 1
+
+
+def test_c2_prints_lab_bs_fields_and_both_labs_tables(tmp_path):
+    assert run(c2_timing.main, tmp_path, "--epochs", "2") == 0
+    report = (tmp_path / "report.md").read_text()
+    for field in (
+        "Train Epoch", "Batch Number", "Batch Loss", "Batch Data Load Time",
+        "Batch Computation Time", "Batch precision value", "Total Epoch Time",
+        "Total Epoch Loss", "Average Epoch Loss", "Total Precision Value",
+        "Average Precision Value", "Epochs.arg", "Total Epochs time", "Average all Epochs Time",
+        "All Epoch Data Loading Time", "Average all Epochs Data Loading Time",
+        "All Epoch Computation Time", "Average all Epochs Total Computation Time",
+        "All Epoch Loss", "Average all Epochs Loss", "All Epoch Precision Value",
+        "Average all Epochs Precision Value", "Batch Test Loss", "Batch Test Precision",
+        "Average Epoch Test Precision Value", "Average Epochs Precision Value",
+    ):  # fmt: skip
+        assert field in report, field
+    first = table_row(report, "1")
+    assert first[5:] == ["1.04", "18.61", "39.87", "0.19", "13.97"]  # seeds/002 and seeds/003
+    epochs = read_json_lines(tmp_path / "epochs.jsonl")
+    total = table_row(report, "Total Epochs time")[1]
+    assert float(total) == pytest.approx(sum(e["seconds"] for e in epochs), abs=1e-3)
+
+
+def test_c7_trains_without_norm_beside_both_labs(tmp_path):
+    assert run(c7_no_batch_norm.main, tmp_path, "--epochs", "1") == 0
+    row = table_row((tmp_path / "report.md").read_text(), "1")
+    assert row[2] == "31.4"  # lab-b's first epoch
+    assert row[4:6] == ["1.530", "2.159"]
+    assert row[7:9] == ["43.2", "17.3"]
+    saved = {path.name for path in (tmp_path / "checkpoints" / "sgd" / "3").iterdir()}
+    assert "params" in saved
+    assert "batch_stats" not in saved
+
+
+# --- in a process of its own ----------------------------------------------------------------
+
+
+def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.c1_training", *SMALL, "--out", str(directory)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(directory: Path, steps: int, process: subprocess.Popen[str]) -> None:
+    while len(read_json_lines(directory / "steps.jsonl")) < steps:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def losses(directory: Path) -> list[float]:
+    return [step["loss"] for step in read_json_lines(directory / "steps.jsonl")]
+
+
+LONG = ("--epochs", "30")
+
+
+@pytest.mark.slow
+def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path):
+    process = start(tmp_path / "run", *LONG)
+    wait_for_steps(tmp_path / "run", 4, process)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error == "stopped by SIGTERM; the same command goes on from here\n"
+    steps_before = losses(tmp_path / "run")
+    process = start(tmp_path / "run", *LONG)
+    wait_for_steps(tmp_path / "run", len(steps_before) + 1, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+    assert f"goes on after step {len(steps_before)}" in output
+    assert losses(tmp_path / "run")[: len(steps_before)] == steps_before
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path):
+    arguments = ("--epochs", "6", "--checkpoint-every", "2")
+    for steps in (3, 8, 13):
+        process = start(tmp_path / "killed", *arguments)
+        wait_for_steps(tmp_path / "killed", steps, process)
+        process.kill()
+        process.communicate()
+    assert run(c1_training.main, tmp_path / "killed", *arguments) == 0
+    assert run(c1_training.main, tmp_path / "whole", *arguments) == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    finals = [
+        {k: v for k, v in json.loads((tmp_path / name / "summary.json").read_text())["series"]
+         ["sgd"]["final"].items() if k in ("loss", "top1", "test_loss", "test_top1")}
+        for name in ("killed", "whole")
+    ]  # fmt: skip
+    assert finals[0] == finals[1]
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_directory_are_refused_and_output_is_plain(tmp_path):
+    first = start(tmp_path / "run", *LONG)
+    wait_for_steps(tmp_path / "run", 1, first)
+    second = start(tmp_path / "run", *LONG)
+    output, error = second.communicate()
+    first.kill()
+    first_output, first_error = first.communicate()
+    assert second.returncode == 2
+    assert "another process is using" in error
+    assert "Traceback" not in error
+    # Without a terminal: no bars, no colours, nothing of TensorFlow's.
+    assert "\x1b" not in first_output + output
+    assert first_error == ""
