@@ -129,10 +129,10 @@ def _epoch_log_table(series: Series, words: str) -> Table:
         "Average Epoch Loss": series.values("loss"),
         "Total Precision Value": [sum(values) for values in precisions],
         "Average Precision Value": [fmean(values) for values in precisions],
-        "Total Time loading all batches": series.values("input_wait"),
-        "Average Time loading a batch": _per_step(series, "input_wait"),
-        "Total time for all batches computation": series.values("compute"),
-        "Average time for a batch computation": _per_step(series, "compute"),
+        "Total Time loading all batches data in this epoch": series.values("input_wait"),
+        "Average Time loading all batches data in this epoch": _per_step(series, "input_wait"),
+        "Total time for all batches computation in this epoch": series.values("compute"),
+        "Average time for all batches computation in this epoch": _per_step(series, "compute"),
     }
     rows = [[name, *(number(value, 4) for value in values)] for name, values in fields.items()]
     columns = ["field", *(f"epoch {index}" for index in range(len(series.epochs)))]

@@ -9,9 +9,8 @@ from rich.console import Console
 
 from jaxresnet import platform
 from jaxresnet.data.cache import cache_directory
-from jaxresnet.errors import UserError
+from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.train.interrupt import Stopped
-from jaxresnet.train.loop import Diverged
 
 _PLAIN_WIDTH = 100
 
@@ -40,12 +39,14 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except (Diverged, OSError) as error:  # OSError: the disk is full, say
+    except (TrainingFailed, OSError) as error:  # OSError: the disk is full, say
         error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         error_console.print("interrupted")
         sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
-        error_console.print(f"{stopped}; the same command goes on from here", soft_wrap=True)
+        error_console.print(
+            f"{stopped}; the same command, without --fresh, goes on from here", soft_wrap=True
+        )
         sys.exit(stopped.exit_code)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import tyro
 from flax import nnx
 from rich.console import Console
@@ -106,15 +107,23 @@ def _report(directory: Path, console: Console) -> None:
     title = "Q1 to Q4: layers, parameters and optimizer state"
     write_report(directory, title, introduction, tables, console=console)
     write_json(directory / "summary.json", asdict(counts))
-    console.print(f"report: {directory / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"report: {directory / 'report.md'}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _count(model: ResNet, bare: ResNet) -> Counts:
     layers = list_layers(model, _IMAGE_SIZE)
     kernels = [layer.module for layer in layers if isinstance(layer.module, Conv)]
     linear = [layer.module for layer in layers if isinstance(layer.module, Linear)]
-    _, params, _ = split_model(model)
-    gradients = jax.eval_shape(jax.grad(_sum_of_parameters), params)
+    network, params, batch_stats = split_model(model)
+
+    def loss(params: Any, images: jax.Array) -> jax.Array:
+        logits, _ = network.apply(params, batch_stats, images, train=True)
+        return logits.sum()
+
+    images = jax.ShapeDtypeStruct((1, _IMAGE_SIZE, _IMAGE_SIZE, 3), jnp.float32)
+    gradients = jax.eval_shape(jax.grad(loss), params, images)
     state = {}
     for name in optimizer_names():
         optimizer = create_optimizer(name, OptimizerOptions(learning_rate=0.1))
@@ -128,10 +137,6 @@ def _count(model: ResNet, bare: ResNet) -> Counts:
         parameters_without_norm=count_parameters(bare),
         state=state,
     )
-
-
-def _sum_of_parameters(params: Any) -> jax.Array:
-    return sum(leaf.sum() for leaf in jax.tree.leaves(params))  # type: ignore[return-value]
 
 
 def _size(tree: Any) -> int:

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from jaxresnet import platform
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import write_json
 
+_LOCK, _SETTINGS, _ENVIRONMENT = "run.lock", "settings.json", "environment.json"
+_NOT_WRITABLE = "the output directory {} cannot be written ({}): choose another with --out"
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
     "tensorflow-cpu", "tensorflow",
@@ -31,7 +34,7 @@ def open_run_directory(
     *,
     fresh: bool = False,
 ) -> Iterator[None]:
-    """Makes or reopens a run's directory, holds it, and writes settings.json, environment.json.
+    """Makes or reopens a run's directory, holds it, and writes its settings and environment.
 
     identity: what the result depends on, "experiment" among it; a directory whose identity
       differs is refused. fresh: delete what the same experiment left there.
@@ -40,27 +43,72 @@ def open_run_directory(
       UserError: it cannot be written, holds another experiment or other settings, or another
         process is using it.
     """
+    check_directory(directory, identity["experiment"])
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "run.lock").open("a")
+        lock = (directory / _LOCK).open("a")
     except OSError as error:
-        raise UserError(
-            f"the output directory {directory} cannot be written ({error.strerror}): "
-            "choose another with --out"
-        ) from error
+        raise UserError(_NOT_WRITABLE.format(directory, error.strerror)) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(
                 f"another process is using {directory}: wait for it, or choose another "
                 "directory with --out"
             ) from error
         identity = _as_json(identity)
-        _check_or_clear(directory, identity, fresh=fresh)
-        write_json(directory / "settings.json", {"result": identity, "all": _as_json(settings)})
-        write_json(directory / "environment.json", environment)
+        if fresh:
+            _clear(directory)
+        _check_settings(directory, identity)
+        write_json(directory / _SETTINGS, {"result": identity, "all": _as_json(settings)})
+        if not (directory / _ENVIRONMENT).exists():
+            write_json(directory / _ENVIRONMENT, environment)
         yield
+
+
+def check_directory(directory: Path, experiment: str) -> None:
+    """Whether a run of `experiment` may go there, as far as can be seen without writing.
+
+    Raises:
+      UserError: it cannot be written, or holds another experiment or files of another kind.
+    """
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(_NOT_WRITABLE.format(directory, f"{existing} is not a directory"))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(_NOT_WRITABLE.format(directory, "permission denied"))
+    if not directory.exists() or not _contents(directory):
+        return
+    found = _read_identity(directory)
+    if found is None:
+        raise UserError(
+            f"{directory} holds files but no run of this project; choose another with --out"
+        )
+    if found.get("experiment") != experiment:
+        raise UserError(
+            f"{directory} holds a run of {found.get('experiment')}, not of {experiment}; "
+            "choose another with --out"
+        )
+
+
+def _contents(directory: Path) -> list[Path]:
+    """What is there besides the lock and files that were never finished; the settings last."""
+    paths = [path for path in directory.iterdir() if path.name != _LOCK and path.suffix != ".tmp"]
+    return sorted(paths, key=lambda path: path.name == _SETTINGS)
+
+
+def _read_identity(directory: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _clear(directory: Path) -> None:
+    """Deletes a run; settings.json last, so that it stays known for a run if that is cut short."""
+    for path in _contents(directory):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _as_json(content: dict[str, Any]) -> dict[str, Any]:
@@ -74,36 +122,21 @@ def default_directory(experiment: str, name: str, identity: dict[str, Any]) -> P
     return Path("runs") / experiment / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _check_or_clear(directory: Path, identity: dict[str, Any], *, fresh: bool) -> None:
-    others = [path for path in directory.iterdir() if path.name != "run.lock"]
-    if not others:
+def _check_settings(directory: Path, identity: dict[str, Any]) -> None:
+    found = _read_identity(directory)
+    if found is None or found == identity:
         return
-    try:
-        found = json.loads((directory / "settings.json").read_text(encoding="utf-8"))["result"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{directory} holds files but no run of this project; choose another with --out"
-        ) from error
-    if found.get("experiment") != identity["experiment"]:
-        raise UserError(
-            f"{directory} holds a run of {found.get('experiment')}, not of "
-            f"{identity['experiment']}; choose another with --out"
-        )
-    if fresh:
-        for path in others:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif found != identity:
-        differences = [
-            f"  {name}: {found.get(name)} there, {identity.get(name)} now"
-            for name in {**found, **identity}
-            if found.get(name) != identity.get(name)
-        ]
-        raise UserError(
-            f"{directory} holds a run with other settings:\n"
-            + "\n".join(differences)
-            + "\nuse those settings to go on with it, --out for another directory, or --fresh "
-            "to delete it and begin anew"
-        )
+    differences = [
+        f"  {name}: {found.get(name)} there, {identity.get(name)} now"
+        for name in {**found, **identity}
+        if found.get(name) != identity.get(name)
+    ]
+    raise UserError(
+        f"{directory} holds a run with other settings:\n"
+        + "\n".join(differences)
+        + "\nuse those settings to go on with it, --out for another directory, or --fresh to "
+        "delete it and begin anew"
+    )
 
 
 def describe_environment() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.progress import Progress as RichProgress
 
 from experiments.command import make_console
 from experiments.run_directory import (
+    check_directory,
     default_directory,
     describe_environment,
     open_run_directory,
@@ -28,7 +28,7 @@ from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.load import load_dataset
 from jaxresnet.data.pipeline import TfDataLoader
 from jaxresnet.data.resident import ResidentLoader
-from jaxresnet.errors import UserError
+from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.models.resnet import Norm, create_model
 from jaxresnet.optim import create_optimizer, get_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
@@ -37,6 +37,7 @@ from jaxresnet.train.loop import Loader, Trainer, Training
 from jaxresnet.train.metrics import RunLog, read_json_lines, write_json
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.state import create_state, split_model
+from jaxresnet.train.timing import Diverged
 
 # Where the images came from and how they are fed makes no difference to the result: the
 # fingerprint of the data set stands for them.
@@ -96,6 +97,8 @@ def run_experiment(
       Stopped, Diverged: see Trainer.run.
     """
     console = make_console()
+    if settings.output.out is not None:
+        check_directory(settings.output.out, experiment)
     dataset = load_images(settings, console)
     if settings.training.batch_size > len(dataset.train):
         raise UserError(
@@ -113,20 +116,26 @@ def run_experiment(
     }
     fresh = settings.output.fresh
     with open_run_directory(directory, identity, asdict(settings), environment, fresh=fresh):
-        console.print(
+        _say(
+            console,
             f"{experiment}: {settings.model.model} on {len(dataset.train):,} images "
             f"({dataset.words}, {dataset.location}); results in {directory}",
-            highlight=False,
-            soft_wrap=True,
         )
-        log = RunLog(directory, dataset.words)
+        log = RunLog(directory, dataset.words, platform.machine())
         with stop_on_signals() as stop:
-            _train_all(settings, dataset, directory, log, console, stop, norm)
+            diverged = _train_all(settings, dataset, directory, log, console, stop, norm)
         log.close()
         results = load_results(directory, settings, dataset)
-        report(results, console)
-        _write_summary(experiment, results)
-        console.print(f"report: {directory / 'report.md'}", highlight=False, soft_wrap=True)
+        if results.series:
+            report(results, console)
+            _write_summary(experiment, results)
+            _say(console, f"report: {directory / 'report.md'}")
+        if diverged:
+            raise TrainingFailed("\n".join(diverged))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -178,8 +187,8 @@ def _train_all(
     console: Console,
     stop: StopRequest,
     norm: Norm,
-) -> None:
-    """Trains with each optimizer that the settings name."""
+) -> list[str]:
+    """Trains with each optimizer that the settings name; returns what went wrong with some."""
     training = settings.training
     loader = _create_loader(settings, dataset)
     model = create_model(
@@ -194,6 +203,7 @@ def _train_all(
     progress = Progress(
         console, len(training.names), training.epochs, len(dataset.train), len(dataset.test)
     )
+    diverged: list[str] = []
     with progress:
         for name in training.names:
             optimizer = create_optimizer(name, optimizer_options(settings, name))
@@ -212,8 +222,14 @@ def _train_all(
                 checkpoint_every=settings.output.checkpoint_every,
             )
             checkpoints = Checkpoints(directory / "checkpoints" / name)
-            Trainer(job, log, checkpoints, progress, stop).run()
-            checkpoints.close()
+            try:
+                Trainer(job, log, checkpoints, progress, stop).run()
+            except Diverged as error:
+                diverged.append(f"{job.label}: {error}; try a lower --learning-rate")
+                progress.say(f"{job.label}: diverged")
+            finally:
+                checkpoints.close()
+    return diverged
 
 
 def _create_loader(settings: Settings, dataset: Dataset) -> Loader:
@@ -230,7 +246,7 @@ def _create_loader(settings: Settings, dataset: Dataset) -> Loader:
 
 
 def load_results(directory: Path, settings: Settings, dataset: Dataset) -> Results:
-    """Reads a finished run's logs back."""
+    """Reads a run's logs back: the series that were trained to their end."""
 
     def lines_of(name: str, file: str) -> list[dict[str, Any]]:
         return [line for line in read_json_lines(directory / file) if line["series"] == name]
@@ -247,14 +263,15 @@ def load_results(directory: Path, settings: Settings, dataset: Dataset) -> Resul
         )
         for name in settings.training.names
     ]
-    return Results(directory, settings, dataset, series)
+    finished = [one for one in series if len(one.epochs) == settings.training.epochs]
+    return Results(directory, settings, dataset, finished)
 
 
 def _write_summary(experiment: str, results: Results) -> None:
     summary = {
         "experiment": experiment,
         "images": results.dataset.words,
-        "device": jax.devices()[0].device_kind,
+        "machine": _machines(results),
         "series": {
             series.name: {
                 "learning_rate": series.learning_rate,
@@ -276,11 +293,14 @@ def describe_protocol(results: Results) -> str:
     training, model = settings.training, settings.model
     images = "synthetic images" if dataset.synthetic else "CIFAR-10 images"
     thin = "" if model.width == FULL_WIDTH else f" of width {model.width}"
+    momentum = any(get_optimizer(series.name).uses_momentum for series in results.series)
+    with_momentum = f", momentum {training.momentum:g} where it applies" if momentum else ""
+    rates = ", ".join(f"{series.label} {series.learning_rate:g}" for series in results.series)
     sentence = (
         f"{model.model}{thin} in {model.dtype}, {_plural(training.epochs, 'epoch')} of "
-        f"{len(dataset.train):,} {images}, batch size {training.batch_size}, momentum "
-        f"{training.momentum:g}, weight decay {training.weight_decay:g}, seed {training.seed}; "
-        f"{machine()}"
+        f"{len(dataset.train):,} {images}, batch size {training.batch_size}, learning rate: "
+        f"{rates}{with_momentum}, weight decay {training.weight_decay:g}, seed {training.seed}; "
+        f"{_machines(results)}"
     )
     if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):
         return f"The published protocol: {sentence}."
@@ -291,10 +311,7 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def machine() -> str:
-    """Device, threads and JAX version in a few words."""
-    about = platform.describe()
-    where = f"{about['processor']}, {about['cpu_threads']} threads"
-    if about["backend"] != "cpu":
-        where = f"{about['device']}"
-    return f"JAX {jax.__version__} on {where}"
+def _machines(results: Results) -> str:
+    """Where the steps were taken, which need not be where the report is made."""
+    machines = [start["machine"] for series in results.series for start in series.starts]
+    return " and ".join(dict.fromkeys(machines))

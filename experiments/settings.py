@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from jaxresnet.data.load import DataChoice
+from jaxresnet.data.pipeline import Workers
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import MODELS
 from jaxresnet.optim import OptimizerOptions, get_optimizer, optimizer_names
@@ -37,10 +38,11 @@ class DataSettings:
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     loader: Literal["tfdata", "resident"] = "tfdata"
     """tfdata: batches are made on the host. resident: the whole set is kept on the device."""
-    workers: int | Literal["auto"] = 2
+    workers: Workers = 2
     """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
     prefetch: int = 2
-    """Finished batches that the tfdata loader keeps ready (none with 0 workers)."""
+    """Finished batches that the tfdata loader keeps ready besides those that its workers hold;
+    none with 0 workers."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,13 @@ def check_settings(settings: Settings) -> None:
     _at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
     _at_least("--prefetch", data.prefetch, 0)
     _at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
-    _at_least("--seed", training.seed, 0)
+    if not 0 <= training.seed < 2**31:
+        raise UserError(f"--seed must be at least 0 and below 2**31, got {training.seed}")
+    if data.data == "synthetic" and data.data_dir is not None:
+        raise UserError(
+            f"--data-dir is {data.data_dir}, but --data is synthetic (--quick makes it so): add "
+            "--data cifar10, or leave out --data-dir"
+        )
     _at_least("--weight-decay", training.weight_decay, 0)
     rate = training.learning_rate
     if rate is not None and not 0 < rate < float("inf"):

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class TrainingFailed(Exception):
+    """A training diverged, or several did; the others of the run are finished and reported."""

@@ -22,12 +22,16 @@ _CPU_OPTIONS = {_YNN_OPTION: "LIBRARY_FUSION_TYPE_REDUCE"}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
+_freed_memory_kept = False  # for describe()
+
+
 def keep_freed_memory() -> bool:
     """Tells glibc to reuse freed blocks instead of returning them to the kernel.
 
     XLA:CPU allocates its temporaries anew for each call; every training step would fault in
     about a gigabyte page by page. Call it before JAX allocates. True if it took effect.
     """
+    global _freed_memory_kept
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     try:
@@ -36,7 +40,8 @@ def keep_freed_memory() -> bool:
         return False
     # -1: never trim; the largest int would still return anything above 2 GB.
     wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
-    return all(mallopt(parameter, value) for parameter, value in wanted.items())
+    _freed_memory_kept = all(mallopt(parameter, value) for parameter, value in wanted.items())
+    return _freed_memory_kept
 
 
 def cache_compiled_programs(directory: Path) -> None:
@@ -68,9 +73,19 @@ def describe() -> dict[str, object]:
         "cpu_threads": _cpu_threads(),
         "system": f"{platform.system()} {platform.release()}",
         "compiler_options": compiler_options(),
+        "freed_memory_kept": _freed_memory_kept,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS"),
     }
+
+
+def machine() -> str:
+    """Device, threads and JAX version in a few words."""
+    device = jax.devices()[0].device_kind
+    if jax.default_backend() == "cpu":
+        device = f"{_processor()}, {_cpu_threads()} threads"
+    return f"JAX {jax.__version__} on {device}"
 
 
 def _cpu_threads() -> int | None:

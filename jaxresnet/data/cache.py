@@ -9,6 +9,7 @@ is made anew.
 import hashlib
 import os
 import tempfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -18,6 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxresnet.data.dataset import Split
+
+_ABANDONED_AFTER = 3600.0  # seconds: no process takes that long to write a copy
 
 
 def cache_directory() -> Path:
@@ -49,7 +52,7 @@ def _state_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
-        digest.update(f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        digest.update(f"{file.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -69,6 +72,9 @@ def _read(path: Path) -> tuple[Split, Split] | None:
 
 def _write(path: Path, train: Split, test: Split) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob("*.tmp"):
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
+            abandoned.unlink(missing_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
         try:
             np.savez(

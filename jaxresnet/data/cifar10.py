@@ -10,15 +10,14 @@ import numpy as np
 
 from jaxresnet.data import cifar10_formats as formats
 from jaxresnet.data.cache import cached_splits
-from jaxresnet.data.dataset import Dataset, Split
+from jaxresnet.data.dataset import Dataset, OnProgress, Split
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
 _HOMEPAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _CONNECT_TIMEOUT = 10  # seconds
 
-Progress = Callable[[int, int], None]
-Reader = Callable[[Path, Progress], tuple[Split, Split]]
+Reader = Callable[[Path, OnProgress], tuple[Split, Split]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def usual_directory() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def load_cifar10(directory: Path, on_progress: Progress) -> Dataset:
+def load_cifar10(directory: Path, on_progress: OnProgress) -> Dataset:
     """Reads CIFAR-10 from `directory` in whichever layout it finds there.
 
     The first call decodes all images and keeps a copy in the user's cache directory.
@@ -115,7 +114,7 @@ def _what_is_wrong(directory: Path) -> str:
     return f"no CIFAR-10 found in {directory}, which holds {shown}"
 
 
-def _read_checked(layout: Layout, path: Path, on_progress: Progress) -> tuple[Split, Split]:
+def _read_checked(layout: Layout, path: Path, on_progress: OnProgress) -> tuple[Split, Split]:
     splits = layout.read(path, on_progress)
     for name, split in zip(("train", "test"), splits, strict=True):
         wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(formats.CLASS_NAMES)))

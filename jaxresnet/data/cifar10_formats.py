@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxresnet.data.dataset import Split
+from jaxresnet.data.dataset import OnProgress, Split
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
 from jaxresnet.errors import UserError
 
@@ -28,8 +28,6 @@ _TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 _DECODE_BATCH = 1_000
 
-Progress = Callable[[int, int], None]
-
 
 # --- TFDS -----------------------------------------------------------------------------------
 
@@ -43,12 +41,12 @@ def find_tfds(directory: Path) -> Path | None:
     return None
 
 
-def read_tfds(folder: Path, on_progress: Progress) -> tuple[Split, Split]:
+def read_tfds(folder: Path, on_progress: OnProgress) -> tuple[Split, Split]:
     train = _read_tfds_split(folder, "train", on_progress)
     return train, _read_tfds_split(folder, "test", on_progress)
 
 
-def _read_tfds_split(folder: Path, name: str, on_progress: Progress) -> Split:
+def _read_tfds_split(folder: Path, name: str, on_progress: OnProgress) -> Split:
     """TFDS stores images shuffled; sorting by 'id' restores the order of the official files."""
     tf, tfds = import_tensorflow(), import_tfds()
     try:
@@ -65,14 +63,14 @@ def _read_tfds_split(folder: Path, name: str, on_progress: Progress) -> Split:
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         ids, images, labels = _collect(decoded.batch(_DECODE_BATCH), name, on_progress)
-    except (tf.errors.OpError, ValueError, KeyError, OSError, AssertionError) as error:
+    except Exception as error:  # protobuf, TensorFlow and TFDS each raise errors of their own
         raise UserError(f"{folder}: TFDS cannot read the {name} split: {error}") from error
     _check_count(folder, f"{name} images", len(labels), SPLIT_SIZES[name])
     order = np.argsort(ids, kind="stable")
     return Split(images[order], labels[order].astype(np.int32))
 
 
-def _collect(batches, name: str, on_progress: Progress) -> tuple[np.ndarray, ...]:
+def _collect(batches, name: str, on_progress: OnProgress) -> tuple[np.ndarray, ...]:
     """Iterates over batches of tuples and joins each element's parts."""
     parts: list[tuple[np.ndarray, ...]] = []
     done = 0
@@ -103,11 +101,11 @@ def _find_batches(directory: Path, name: str, suffix: str) -> Path | None:
     return None
 
 
-def read_python(folder: Path, on_progress: Progress) -> tuple[Split, Split]:
+def read_python(folder: Path, on_progress: OnProgress) -> tuple[Split, Split]:
     return _read_batches(folder, "", _read_python_batch, on_progress)
 
 
-def read_binary(folder: Path, on_progress: Progress) -> tuple[Split, Split]:
+def read_binary(folder: Path, on_progress: OnProgress) -> tuple[Split, Split]:
     return _read_batches(folder, ".bin", _read_binary_batch, on_progress)
 
 
@@ -115,7 +113,7 @@ def _read_batches(
     folder: Path,
     suffix: str,
     read: Callable[[Path], tuple[np.ndarray, np.ndarray]],
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> tuple[Split, Split]:
     splits = []
     for split, names in (("train", _TRAIN_BATCHES), ("test", ("test_batch",))):
@@ -159,7 +157,7 @@ def _read_python_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             batch = _ArraysOnly(file, encoding="bytes").load()
         pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, _PIXELS)
         return pixels, np.asarray(batch[b"labels"], np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{path} is no CIFAR-10 python batch, or damaged: {error}") from error
 
 
@@ -187,7 +185,7 @@ def folder_files(directory: Path) -> list[Path]:
     return [path for split in (directory / "train", test) for path in _images_below(split)]
 
 
-def read_folders(directory: Path, on_progress: Progress) -> tuple[Split, Split]:
+def read_folders(directory: Path, on_progress: OnProgress) -> tuple[Split, Split]:
     """Images by name within each class, class after class; any number of them."""
     test = _test_folder(directory)
     assert test is not None
@@ -205,7 +203,7 @@ def _images_below(split: Path) -> list[Path]:
     return sorted(path for path in split.glob("*/*") if path.suffix.lower() in _IMAGE_SUFFIXES)
 
 
-def _read_folder(split: Path, on_progress: Progress) -> Split:
+def _read_folder(split: Path, on_progress: OnProgress) -> Split:
     tf = import_tensorflow()
     found = {path.name for path in split.iterdir() if path.is_dir()}
     if found != set(CLASS_NAMES):

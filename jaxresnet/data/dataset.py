@@ -1,11 +1,15 @@
 """What a data set is: two splits of uint8 images with labels, and the names of the classes."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxresnet.errors import UserError
+
+# Called with (images done, images in all) while images are decoded.
+OnProgress = Callable[[int, int], None]
 
 # The Philox key that picks which images a smaller split keeps: the same ones for every run.
 _SUBSET_KEY = 0
@@ -55,14 +59,9 @@ class Dataset:
         return "synthetic images" if self.synthetic else "CIFAR-10"
 
     def fingerprint(self) -> str:
-        """SHA-256 over the images and labels of both splits, in order."""
-        return fingerprint(self.train, self.test)
-
-
-def fingerprint(*splits: Split) -> str:
-    """SHA-256 over the images and labels of the splits, in order, as 64 hex digits."""
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(np.ascontiguousarray(split.labels, np.int32).tobytes())
-        digest.update(np.ascontiguousarray(split.images).data)
-    return digest.hexdigest()
+        """SHA-256 over the labels and images of both splits, in order, as 64 hex digits."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            digest.update(np.ascontiguousarray(split.labels, np.int32).tobytes())
+            digest.update(np.ascontiguousarray(split.images).data)
+        return digest.hexdigest()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxresnet.data import cifar10
-from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.dataset import Dataset, OnProgress
 from jaxresnet.data.synthetic import load_synthetic
 from jaxresnet.errors import UserError
 
@@ -25,7 +25,7 @@ def load_dataset(
     train_images: int | None,
     eval_images: int | None,
     *,
-    on_progress: cifar10.Progress,
+    on_progress: OnProgress,
     warn: Callable[[str], None],
 ) -> Dataset:
     """Loads the images that the settings ask for.

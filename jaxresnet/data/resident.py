@@ -22,6 +22,9 @@ class ResidentLoader:
         self._batch_size = batch_size
         self._images = jax.device_put(split.images)
         self._labels = jax.device_put(split.labels)
+        # Compiled now, so that no compilation falls into an epoch's time.
+        sizes = {batch_size, len(split) % batch_size or batch_size}
+        self._make_batch = {size: self._compile(size) for size in sizes}
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from `first_batch` on, the last one short."""
@@ -29,10 +32,18 @@ class ResidentLoader:
         for start in range(first_batch * self._batch_size, len(plan.order), self._batch_size):
             indices = plan.order[start : start + self._batch_size]
             draws = (plan.top[indices], plan.left[indices], plan.flip[indices])
-            yield Batch(*_make_batch(self._images, self._labels, indices, *draws))
+            make_batch = self._make_batch[len(indices)]
+            yield Batch(*make_batch(self._images, self._labels, indices, *draws))
+
+    def _compile(self, size: int) -> jax.stages.Compiled:
+        numbers, flags = (
+            jax.ShapeDtypeStruct((size,), jnp.int32),
+            jax.ShapeDtypeStruct((size,), bool),
+        )
+        arguments = (self._images, self._labels, numbers, numbers, numbers, flags)
+        return jax.jit(_make_batch).lower(*arguments).compile()
 
 
-@jax.jit
 def _make_batch(
     images: jax.Array,
     labels: jax.Array,

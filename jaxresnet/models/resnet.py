@@ -111,9 +111,8 @@ def _shortcut(
 
 def _max_pool(x: jax.Array) -> jax.Array:
     """3x3 windows two apart, the border padded with what never wins."""
-    lowest = jnp.array(-jnp.inf, x.dtype)
     padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
 
 
 class ResNet(nnx.Module):

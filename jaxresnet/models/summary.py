@@ -1,6 +1,7 @@
 """What a model is made of: its layers with output shapes and parameters, as torchsummary prints."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -102,12 +103,5 @@ def activations_mib(layers: list[Layer]) -> float:
 
     torchsummary's "Forward/backward pass size (MB)", which counts a block's output twice.
     """
-    values = sum(_product(layer.output_shape) for layer in layers)
+    values = sum(math.prod(layer.output_shape) for layer in layers)
     return 2 * values * _FLOAT32_BYTES / _MIB
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result

@@ -22,6 +22,6 @@ def write_report(
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots]
     (directory / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     if console is not None:
-        console.print(f"\n{introduction}", highlight=False)
+        console.print(f"\n{introduction}", highlight=False, markup=False)
         for table in tables:
             console.print(table.to_rich())

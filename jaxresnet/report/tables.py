@@ -44,7 +44,9 @@ class Table:
         lines = [
             f"### {self.title}",
             "",
-            _markdown_row([column.replace("\n", " ") for column in self.columns]),
+            _markdown_row(
+                [column.replace("-\n", "").replace("\n", " ") for column in self.columns]
+            ),
             _markdown_row([":--"] + ["--:"] * (len(self.columns) - 1)),
             *(_markdown_row(row) for row in self.rows),
         ]

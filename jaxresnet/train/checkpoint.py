@@ -63,6 +63,8 @@ class Checkpoints:
         position = ocp.args.JsonSave({"step": step})
         self._manager.save(step, args=ocp.args.Composite(position=position, **items))
         self._manager.wait_until_finished()
+        if not (self._directory / str(step)).is_dir():
+            raise OSError(f"the checkpoint of step {step} was not written to {self._directory}")
         write_json(self._manifest(step), _digests(self._directory / str(step)))
         for manifest in self._directory.glob("*.sha256.json"):
             if not (self._directory / manifest.name.partition(".")[0]).is_dir():

@@ -33,10 +33,6 @@ class Loader(Protocol):
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]: ...
 
 
-class Diverged(Exception):
-    """A loss was not finite. Nothing is saved from that step on."""
-
-
 @dataclass(frozen=True)
 class Training:
     """One network to train, and all that its result depends on.
@@ -89,19 +85,12 @@ class Trainer:
           UserError: checkpoints or logs of the earlier start are not usable.
         """
         training = self._training
-        step = self._checkpoints.latest_step() or 0
-        records, finished = self._log.rewind(
-            training.series, step, step // training.steps_per_epoch
-        )
-        if len(records) != step:
-            raise UserError(
-                f"{self._log.steps.path} has {len(records)} steps of {training.series}, but the "
-                f"checkpoint was taken after {step}; start anew with --fresh"
-            )
-        self._progress.skip(finished)
-        if finished == training.epochs:
+        if self._log.finished_epochs(training.series) == training.epochs:
+            self._progress.skip(training.epochs)
             self._progress.say(f"{training.label}: already trained")
             return
+        step, records, finished = self._rewind()
+        self._progress.skip(finished)
         self._state = training.initial_state
         if step:
             self._state = self._checkpoints.restore(step, like=training.initial_state)
@@ -118,12 +107,36 @@ class Trainer:
             self._log.sync()
             self._progress.end_epoch(summary)
 
+    def _rewind(self) -> tuple[int, list[StepRecord], int]:
+        """Takes the log back to the last checkpoint: (its step, the records, epochs finished)."""
+        training, per_epoch = self._training, self._training.steps_per_epoch
+        latest = self._checkpoints.latest_step()
+        if latest is None and self._log.finished_epochs(training.series):
+            raise UserError(
+                f"the log has epochs of {training.series}, but their checkpoints are gone; "
+                "bring them back, or start anew with --fresh"
+            )
+        step = latest or 0
+        records, finished = self._log.rewind(training.series, step, step // per_epoch)
+        # Killed between an epoch's checkpoint and its evaluation, the log is one epoch behind.
+        evaluated = finished == step // per_epoch or (
+            step % per_epoch == 0 and finished == step // per_epoch - 1
+        )
+        if len(records) != step or not evaluated:
+            raise UserError(
+                f"{self._log.steps.path.parent} has logs of {len(records)} steps and {finished} "
+                f"epochs of {training.series}, but the checkpoint was taken after {step} steps; "
+                "start anew with --fresh"
+            )
+        return step, records, finished
+
     def _compile(self) -> float:
         """Compiles a training step for each size of batch, and the evaluation step.
 
         Returns the seconds that it took: they are in no epoch's time.
         """
         training = self._training
+        self._progress.compiling(training.label)
         start = time.perf_counter()
         train_step = make_train_step(training.network, training.optimizer, training.seed)
         eval_step = make_eval_step(training.network)
@@ -179,12 +192,6 @@ class Trainer:
 
     def _record(self, records: list[StepRecord]) -> list[StepRecord]:
         for record in records:
-            if not math.isfinite(record.loss):
-                raise Diverged(
-                    f"{self._training.label}: the loss is {record.loss} at step {record.step} "
-                    f"(epoch {record.epoch + 1}, batch {record.batch + 1}); "
-                    "try a lower --learning-rate"
-                )
             self._log.add_step(self._training.series, record)
         self._progress.steps(records)
         return records
@@ -203,16 +210,12 @@ class Trainer:
             metrics = self._eval_step(
                 self._state.params, self._state.batch_stats, batch.images, batch.labels, mask
             )
-            count = int(mask.sum())
-            loss_sum += float(metrics.loss)
-            correct += int(metrics.correct)
+            count, loss, right = int(mask.sum()), float(metrics.loss), int(metrics.correct)
+            loss_sum += loss
+            correct += right
             self._log.add_test_batch(
-                training.series,
-                epoch,
-                number,
-                float(metrics.loss) / count,
-                int(metrics.correct) / count,
+                training.series, epoch, number, loss=loss / count, top1=right / count
             )
-        images = len(training.test)
-        seconds = time.perf_counter() - start
+            self._progress.evaluated(count)
+        images, seconds = len(training.test), time.perf_counter() - start
         return EvalResult(loss_sum / images, correct / images, images, seconds)

@@ -135,13 +135,18 @@ class RunLog:
     A series is one training among those that share the directory: an optimizer, as a rule.
     """
 
-    def __init__(self, directory: Path, images: str):
-        """images: what was trained on, in words; every line repeats it."""
+    def __init__(self, directory: Path, images: str, machine: str):
+        """images, machine: what is trained on, and where, in words."""
         self._images = images
+        self._machine = machine
         self.steps = JsonLines(directory / "steps.jsonl")
         self.epochs = JsonLines(directory / "epochs.jsonl")
         self.test_batches = JsonLines(directory / "test_batches.jsonl")
         self._starts = JsonLines(directory / "starts.jsonl")
+
+    def finished_epochs(self, series: str) -> int:
+        """How many epochs of a series were trained and evaluated."""
+        return sum(line["series"] == series for line in read_json_lines(self.epochs.path))
 
     def rewind(self, series: str, step: int, epoch: int) -> tuple[list[StepRecord], int]:
         """Forgets what a series wrote after its checkpoint.
@@ -162,11 +167,12 @@ class RunLog:
 
     def add_start(self, series: str, step: int, compile_seconds: float) -> None:
         """The run was started, or went on after `step` steps."""
-        record = {"step": step, "compile": compile_seconds}
+        record = {"step": step, "compile": compile_seconds, "machine": self._machine}
         self._starts.append(self._line(series, record))
 
     def add_step(self, series: str, record: StepRecord) -> None:
-        self.steps.append(self._line(series, asdict(record)))
+        top1 = record.correct / record.images
+        self.steps.append(self._line(series, {**asdict(record), "top1": top1}))
 
     def add_epoch(self, series: str, record: EpochRecord) -> None:
         self.epochs.append(self._line(series, asdict(record)))

@@ -39,8 +39,8 @@ class Progress:
         self._trainings = trainings
         self._epochs = epochs
         self._train_images = train_images
-        self._eval_work = EVAL_COST * eval_images
-        self._work_total = trainings * epochs * (train_images + self._eval_work)
+        self._epoch_work = train_images + EVAL_COST * eval_images
+        self._work_total = trainings * epochs * self._epoch_work
         self._work_done = 0.0
         self._steps_seen = 0
         self._estimated = False
@@ -54,7 +54,7 @@ class Progress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._epoch_bar = self._bars.add_task("epoch", total=train_images, words="")
+        self._epoch_bar = self._bars.add_task("starting", total=train_images, words="")
         self._run_bar = self._bars.add_task("all", total=self._work_total, words="")
 
     def __enter__(self) -> "Progress":
@@ -71,7 +71,11 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def compiling(self, label: str) -> None:
+        """A training is being compiled."""
+        self._bars.reset(self._epoch_bar, description=f"{label}, compiling", words="")
 
     def begin_epoch(self, label: str, epoch: int, images_done: int) -> None:
         """An epoch begins, or goes on after `images_done` images."""
@@ -80,8 +84,13 @@ class Progress:
         self._correct, self._loss = 0, 0.0
         self._seen = 0
         self._work_done += images_done
-        self._bars.reset(self._epoch_bar, total=self._train_images, description=self._label)
-        self._bars.update(self._epoch_bar, completed=images_done)
+        self._bars.reset(
+            self._epoch_bar,
+            total=self._train_images,
+            completed=images_done,
+            description=self._label,
+            words="",
+        )
 
     def steps(self, records: list[StepRecord]) -> None:
         """Steps were finished."""
@@ -95,9 +104,14 @@ class Progress:
         if records and self._seen:
             self._show()
 
+    def evaluated(self, images: int) -> None:
+        """Images of the test split were evaluated."""
+        self._work_done += EVAL_COST * images
+        self._bars.update(self._epoch_bar, description=f"{self._label}, evaluating")
+        self._bars.update(self._run_bar, completed=self._work_done)
+
     def end_epoch(self, record: EpochRecord) -> None:
         """An epoch was trained and evaluated."""
-        self._work_done += self._eval_work
         self.say(
             f"{self._label}: {format_duration(record.seconds)}, loss {record.loss:.3f}, "
             f"top-1 {record.top1:.1%}, test loss {record.test_loss:.3f}, "
@@ -106,7 +120,7 @@ class Progress:
 
     def skip(self, epochs: int) -> None:
         """Epochs that an earlier start of this run had finished."""
-        self._work_done += epochs * (self._train_images + self._eval_work)
+        self._work_done += epochs * self._epoch_work
 
     def _measure(self, record: StepRecord) -> None:
         """Averages the rate over the recent past, and estimates the whole once it is steady."""

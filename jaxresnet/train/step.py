@@ -12,7 +12,19 @@ from jaxresnet.train.state import Arrays, Network, TrainState
 
 
 class StepMetrics(NamedTuple):
-    """loss: () float32, the mean over the batch (its sum in evaluation). correct: () int32."""
+    """What a training step reports, all of shape ().
+
+    loss: float32, the mean over the batch. correct: int32, right answers.
+    finite: bool, whether the loss and all parameters after the step are finite.
+    """
+
+    loss: jax.Array
+    correct: jax.Array
+    finite: jax.Array
+
+
+class EvalMetrics(NamedTuple):
+    """Sums over the images of a batch that are not padding: loss () float32, correct () int32."""
 
     loss: jax.Array
     correct: jax.Array
@@ -41,23 +53,28 @@ def make_train_step(network: Network, optimizer: optax.GradientTransformation, d
         (loss, (logits, batch_stats)), gradients = gradient(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), StepMetrics(
-            loss, correct
+        state = TrainState(state.step + 1, params, batch_stats, opt_state)
+        return state, StepMetrics(
+            loss=loss,
+            correct=(logits.argmax(-1) == labels).sum(dtype=jnp.int32),
+            finite=jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params)),
         )
 
     return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())
 
 
 def make_eval_step(network: Network):
-    """(params, batch_stats, images, labels, mask) -> StepMetrics summed where mask, jitted."""
+    """(params, batch_stats, images, labels, mask) -> EvalMetrics, jitted.
+
+    mask: (batch,) bool, False for the images that only pad the batch.
+    """
 
     def eval_step(
         params: Arrays, batch_stats: Arrays, images: jax.Array, labels: jax.Array, mask: jax.Array
-    ) -> StepMetrics:
+    ) -> EvalMetrics:
         logits, _ = network.apply(params, batch_stats, normalise(images), train=False)
         losses = jnp.where(mask, _cross_entropy(logits, labels), 0)
         correct = mask & (logits.argmax(-1) == labels)
-        return StepMetrics(losses.sum(), correct.sum(dtype=jnp.int32))
+        return EvalMetrics(losses.sum(), correct.sum(dtype=jnp.int32))
 
     return jax.jit(eval_step, compiler_options=platform.compiler_options())

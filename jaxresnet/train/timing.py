@@ -50,6 +50,16 @@ class PendingStep:
     metrics: StepMetrics
 
 
+class Diverged(Exception):
+    """The loss or a parameter was no longer finite. Nothing is saved from that step on."""
+
+    def __init__(self, step: PendingStep):
+        super().__init__(
+            f"the loss or a parameter was not finite after step {step.step} (epoch "
+            f"{step.epoch + 1}, batch {step.batch + 1}; loss {float(step.metrics.loss):g})"
+        )
+
+
 class StepWatcher:
     """Waits for steps in a thread of its own; use it as a context manager around an epoch.
 
@@ -129,6 +139,8 @@ class StepWatcher:
         stall = max(0.0, min(pending.ready, done) - self._previous_done)
         compute = done - self._previous_done - stall
         self._previous_done = done
+        if not bool(pending.metrics.finite):
+            raise Diverged(pending)
         return StepRecord(
             step=pending.step,
             epoch=pending.epoch,

@@ -1,8 +1,10 @@
 """Q1 to Q4."""
 
+import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,26 +12,29 @@ from experiments import q_parameters
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory) -> str:
-    directory = tmp_path_factory.mktemp("q") / "run"
-    q_parameters.main(["--out", str(directory)])
+def directory(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("q") / "run"
+    q_parameters.main(["--out", str(path)])
+    return path
+
+
+def test_the_counts_are_right(directory):
     counts = json.loads((directory / "summary.json").read_text())
     assert (counts["convolutions"], counts["shortcuts"]) == (20, 3)
     assert counts["last_linear_input"] == 512
     assert counts["parameters"] == counts["gradients"] == 11_173_962
     assert counts["parameters_without_norm"] == 11_164_362
-    # Adam's one more counts the steps.
     assert counts["state"] == {
         "sgd": 11_173_962,
         "nesterov": 11_173_962,
         "adagrad": 11_173_962,
         "adadelta": 2 * 11_173_962,
-        "adam": 2 * 11_173_962 + 1,
+        "adam": 2 * 11_173_962 + 1,  # one more counts the steps
     }
-    return (directory / "report.md").read_text()
 
 
-def test_the_report_shows_counts_answers_and_layers(report):
+def test_the_report_shows_counts_answers_and_layers(directory):
+    report = (directory / "report.md").read_text()
     assert "| Q1: convolutions | 20 | 16 | 17 (20 with shortcuts) | 46 |" in report
     assert "| Q3: parameters, SGD | 11,173,962 | 11,180,968 | 11,173,962 | 11,173,962 |" in report
     assert "| Conv2d-17 | [-1, 128, 16, 16] | 8,192 |" in report
@@ -44,3 +49,21 @@ def test_the_experiments_are_listed_with_a_line_each():
     ).stdout
     for name in ("c1_training", "c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters"):
         assert f"python -m experiments.{name} " in listing
+
+
+@pytest.mark.parametrize("name", ["c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters"])
+def test_help_needs_no_tensorflow(name, capsys):
+    module = importlib.import_module(f"experiments.{name}")
+    with pytest.raises(SystemExit) as ended:
+        module.main(["--help"])
+    assert ended.value.code == 0
+    assert "--out" in capsys.readouterr().out
+
+
+def test_tensorflow_is_imported_only_where_it_is_used(tmp_path):
+    script = (
+        "import sys; from experiments import c6_optimizers, q_parameters; "
+        f"q_parameters.main(['--out', {str(tmp_path)!r}]); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -43,6 +43,24 @@ def test_logits_have_one_value_per_class(name, stem, size):
     assert logits.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_have_the_parameters_shapes_and_dtypes(name, stem, dtype):
+    model = create_model(name, stem=stem, width=4, dtype=dtype, rngs=nnx.Rngs(0))
+    network, params, batch_stats = split_model(model)
+
+    def loss(params, images):
+        logits, _ = network.apply(params, batch_stats, images, train=True)
+        return logits.astype(jnp.float32).sum()
+
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    gradients = jax.eval_shape(jax.jit(jax.grad(loss)), params, images)
+    assert jax.tree.map(lambda g: (g.shape, g.dtype), gradients) == jax.tree.map(
+        lambda p: (p.shape, p.dtype), params
+    )
+
+
 def tiny(**options) -> ResNet:
     return ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0), **options)
 

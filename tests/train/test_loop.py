@@ -1,6 +1,7 @@
 """The loop: it learns, and stopping it anywhere changes nothing."""
 
 import io
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
+from jaxresnet.data.pipeline import TfDataLoader
 from jaxresnet.data.resident import ResidentLoader
 from jaxresnet.data.synthetic import load_synthetic
 from jaxresnet.errors import UserError
@@ -16,10 +18,11 @@ from jaxresnet.models.resnet import BasicBlock, ResNet
 from jaxresnet.optim import OptimizerOptions, create_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.interrupt import Stopped, StopRequest
-from jaxresnet.train.loop import Diverged, Trainer, Training
+from jaxresnet.train.loop import Trainer, Training
 from jaxresnet.train.metrics import RunLog, read_json_lines
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.state import TrainState, create_state, split_model
+from jaxresnet.train.timing import Diverged
 
 EPOCHS, BATCH = 2, 16
 DATA = load_synthetic(72, 20)  # five batches an epoch, the last of 8
@@ -40,16 +43,18 @@ class StoppingLoader:
             yield batch
 
 
-def make_training(loader, *, learning_rate=0.1, checkpoint_every=3, epochs=EPOCHS) -> Training:
+def make_training(
+    loader, *, optimizer="sgd", learning_rate=0.1, checkpoint_every=3, epochs=EPOCHS
+) -> Training:
     model = ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0))
     network, params, batch_stats = split_model(model)
-    optimizer = create_optimizer("sgd", OptimizerOptions(learning_rate))
+    transform = create_optimizer(optimizer, OptimizerOptions(learning_rate))
     return Training(
         series="sgd",
         label="SGD",
         network=network,
-        initial_state=create_state(params, batch_stats, optimizer),
-        optimizer=optimizer,
+        initial_state=create_state(params, batch_stats, transform),
+        optimizer=transform,
         loader=loader,
         train_size=len(DATA.train),
         test=DATA.test,
@@ -60,13 +65,21 @@ def make_training(loader, *, learning_rate=0.1, checkpoint_every=3, epochs=EPOCH
     )
 
 
-def run(directory: Path, *, stop_after: int | None = None, **options) -> tuple[TrainState, str]:
-    """Trains in `directory`; returns the last checkpoint and what was printed."""
+def run(
+    directory: Path, *, stop_after: int | None = None, workers: int | None = None, **options
+) -> tuple[TrainState, str]:
+    """Trains in `directory`; returns the last checkpoint and what was printed.
+
+    workers: of the tf.data loader; None: the resident loader.
+    """
     directory.mkdir(exist_ok=True)
     stop, output = StopRequest(), io.StringIO()
-    loader = ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
+    if workers is None:
+        loader = ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
+    else:
+        loader = TfDataLoader(DATA.train, batch_size=BATCH, seed=0, workers=workers, prefetch=2)
     training = make_training(StoppingLoader(loader, stop, stop_after), **options)
-    log, checkpoints = RunLog(directory, "synthetic images"), Checkpoints(directory / "sgd")
+    log, checkpoints = RunLog(directory, "synthetic images", "here"), Checkpoints(directory / "sgd")
     console = Console(file=output, width=200)
     try:
         with Progress(console, 1, training.epochs, len(DATA.train), len(DATA.test)) as progress:
@@ -142,6 +155,17 @@ def test_a_stopped_run_ends_bitwise_as_an_undisturbed_one(tmp_path, undisturbed,
     assert figures(tmp_path / "run") == figures(undisturbed[1])
 
 
+def test_adams_state_and_tfdata_resume_bitwise_too(tmp_path):
+    # Optax's Adam raises a float to an integer power, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        options = {"optimizer": "adam", "learning_rate": 0.001}
+        expected, _ = run(tmp_path / "whole", **options)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", stop_after=7, workers=2, **options)
+        found, _ = run(tmp_path / "run", workers=1, **options)
+    assert_same(found, expected)
+
+
 def test_a_lost_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, undisturbed):
     with pytest.raises(Stopped):
         run(tmp_path / "run", stop_after=4)
@@ -162,15 +186,31 @@ def test_logs_that_lack_steps_are_refused(tmp_path):
     with pytest.raises(Stopped):
         run(tmp_path / "run", stop_after=4)
     (tmp_path / "run" / "steps.jsonl").unlink()
-    with pytest.raises(UserError, match=r"has 0 steps of sgd.* after 4.*--fresh"):
+    with pytest.raises(UserError, match=r"logs of 0 steps .* of sgd.* after 4 steps; .*--fresh"):
         run(tmp_path / "run")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path):
-    with pytest.raises(Diverged, match=r"SGD: the loss is .* at step \d+ .*learning-rate"):
-        run(tmp_path / "run", learning_rate=1e30)
-    steps = read_json_lines(tmp_path / "run" / "steps.jsonl")
-    assert all(np.isfinite(step["loss"]) for step in steps)
+def test_checkpoints_that_are_gone_do_not_start_a_run_silently_anew(tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", stop_after=7)
+    shutil.rmtree(tmp_path / "run" / "sgd")
+    with pytest.raises(UserError, match=r"epochs of sgd, but their checkpoints are gone"):
+        run(tmp_path / "run")
+
+
+def test_epochs_missing_from_the_log_are_noticed(tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", stop_after=7)
+    (tmp_path / "run" / "epochs.jsonl").unlink()
+    with pytest.raises(UserError, match=r"logs of 7 steps and 0 epochs.* after 7 steps"):
+        run(tmp_path / "run")
+
+
+def test_a_run_that_diverges_stops_and_keeps_only_finite_checkpoints(tmp_path):
+    # The first loss is finite, its update is not: that state must not be saved.
+    with pytest.raises(Diverged, match=r"not finite after step 0 \(epoch 1, batch 1; loss 2"):
+        run(tmp_path / "run", learning_rate=1e38, checkpoint_every=1)
+    assert Checkpoints(tmp_path / "run" / "sgd").latest_step() is None
 
 
 def test_training_learns(tmp_path):

@@ -27,7 +27,7 @@ def test_an_epochs_figures_are_sums_and_means_of_its_steps():
 
 
 def test_rewinding_forgets_one_series_after_its_checkpoint(tmp_path):
-    log = RunLog(tmp_path, "synthetic images")
+    log = RunLog(tmp_path, "synthetic images", "here")
     for step in range(5):
         log.add_step("sgd", record(step))
         log.add_step("adam", record(step))
@@ -43,13 +43,13 @@ def test_rewinding_forgets_one_series_after_its_checkpoint(tmp_path):
 
 
 def test_a_line_cut_short_is_dropped(tmp_path):
-    log = RunLog(tmp_path, "CIFAR-10")
+    log = RunLog(tmp_path, "CIFAR-10", "here")
     log.add_step("sgd", record(0))
     log.add_step("sgd", record(1))
     log.close()
     path = tmp_path / "steps.jsonl"
     path.write_text(path.read_text()[:-20])
-    log = RunLog(tmp_path, "CIFAR-10")
+    log = RunLog(tmp_path, "CIFAR-10", "here")
     records, _ = log.rewind("sgd", step=10, epoch=1)
     log.add_step("sgd", record(1))
     log.close()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxresnet.train.step import StepMetrics
-from jaxresnet.train.timing import PendingStep, StepWatcher
+from jaxresnet.train.timing import Diverged, PendingStep, StepWatcher
 
 
 class Clock:
@@ -35,9 +35,15 @@ class Failing:
         raise RuntimeError("device lost")
 
 
-def pending(step: int, ready: float, loss, input_wait: float = 0.0) -> PendingStep:
-    metrics = StepMetrics(loss, 3)  # pyright: ignore[reportArgumentType]
-    return PendingStep(step, 0, step, 4, input_wait, ready, metrics)
+def pending(step: int, ready: float, loss, finite: bool = True) -> PendingStep:
+    metrics = StepMetrics(loss, 3, finite)  # pyright: ignore[reportArgumentType]
+    return PendingStep(step, 0, step, 4, 0.25, ready, metrics)
+
+
+def watch(step: PendingStep) -> None:
+    with StepWatcher() as watcher:
+        watcher.submit(step)
+        watcher.wait()
 
 
 def test_stall_and_compute_split_the_time_between_completions():
@@ -50,7 +56,13 @@ def test_stall_and_compute_split_the_time_between_completions():
     assert [record.input_stall for record in records] == [0.5, 0.0, 2.5]
     assert [record.compute for record in records] == [2.0, 2.0, 2.0]
     assert [record.step for record in records] == [0, 1, 2]
-    assert (records[0].loss, records[0].correct, records[0].images) == (1.5, 3, 4)
+    first = records[0]
+    assert (first.loss, first.correct, first.images, first.input_wait) == (1.5, 3, 4, 0.25)
+
+
+def test_a_step_that_is_not_finite_is_named():
+    with pytest.raises(Diverged, match=r"after step 6 \(epoch 1, batch 7; loss 1\.5\)"):
+        watch(pending(6, 0.0, Loss(Clock(), 1.0), finite=False))
 
 
 def test_records_are_handed_out_once():
@@ -74,10 +86,8 @@ def test_what_comes_between_restart_and_before_is_in_no_step():
 
 
 def test_a_failure_on_the_device_reaches_the_loop():
-    with StepWatcher() as watcher:
-        watcher.submit(pending(0, 0.0, Failing()))
-        with pytest.raises(RuntimeError, match="device lost"):
-            watcher.wait()
+    with pytest.raises(RuntimeError, match="device lost"):
+        watch(pending(0, 0.0, Failing()))
 
 
 def test_the_loop_runs_ahead_by_a_bounded_number_of_steps():

@@ -1,0 +1,76 @@
+"""The steps: what is counted, and what padding does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxresnet.data.augment import normalise
+from jaxresnet.models.resnet import BasicBlock, ResNet
+from jaxresnet.optim import OptimizerOptions, create_optimizer
+from jaxresnet.train.state import create_state, split_model
+from jaxresnet.train.step import make_eval_step, make_train_step
+
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.integers(0, 256, (6, 8, 8, 3), np.uint8)
+LABELS = GENERATOR.integers(0, 10, 6).astype(np.int32)
+
+
+def tiny(**options) -> ResNet:
+    return ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0), **options)
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
+
+
+def test_evaluation_sums_over_the_images_that_are_not_padding():
+    model = tiny()
+    network, params, batch_stats = split_model(model)
+    mask = np.array([True, True, True, True, False, False])
+    metrics = make_eval_step(network)(params, batch_stats, IMAGES, LABELS, mask)
+    logits = np.asarray(model(normalise(jnp.asarray(IMAGES)), train=False))
+    expected = cross_entropies(logits, LABELS)[mask].sum()
+    np.testing.assert_allclose(metrics.loss, expected, rtol=1e-5)
+    assert int(metrics.correct) == (logits.argmax(-1) == LABELS)[mask].sum()
+
+
+def test_a_training_step_follows_the_gradient_of_the_mean_loss():
+    network, params, batch_stats = split_model(tiny())
+    optimizer = create_optimizer("sgd", OptimizerOptions(0.5, momentum=0.0, weight_decay=0.0))
+    before = jax.tree.map(np.asarray, params)
+    state = create_state(params, batch_stats, optimizer)
+    state, metrics = make_train_step(network, optimizer, 0)(state, IMAGES, LABELS)
+    assert int(state.step) == 1
+    assert bool(metrics.finite)
+
+    def loss(params):
+        logits, _ = network.apply(params, batch_stats, normalise(jnp.asarray(IMAGES)), train=True)
+        return -jax.nn.log_softmax(logits)[jnp.arange(6), LABELS].mean()
+
+    expected, gradients = jax.value_and_grad(loss)(before)
+    np.testing.assert_allclose(metrics.loss, expected, rtol=1e-5)
+    jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(new, old - 0.5 * g, rtol=1e-4, atol=1e-5),
+        state.params,
+        before,
+        gradients,
+    )
+
+
+def test_dropout_differs_from_step_to_step_and_repeats():
+    network, params, batch_stats = split_model(tiny(dropout_rate=0.5))
+    optimizer = create_optimizer("sgd", OptimizerOptions(1e-9, momentum=0.0, weight_decay=0.0))
+    step = make_train_step(network, optimizer, 0)
+
+    def two_losses() -> list[float]:
+        state = create_state(params, batch_stats, optimizer)
+        state, first = step(state, IMAGES, LABELS)
+        _, second = step(state, IMAGES, LABELS)
+        return [float(first.loss), float(second.loss)]
+
+    first, second = two_losses()
+    assert first != second
+    assert two_losses() == [first, second]
