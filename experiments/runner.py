@@ -1,6 +1,7 @@
 """What the training experiments share: from settings to a run directory with results."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,11 @@ def run_experiment(
             f"{experiment}: {settings.model.model} on {len(dataset.train):,} images "
             f"({dataset.words}, {dataset.location}); results in {directory}",
         )
-        log = RunLog(directory, dataset.words, platform.machine())
-        with stop_on_signals() as stop:
+        with (
+            closing(RunLog(directory, dataset.words, platform.machine())) as log,
+            stop_on_signals() as stop,
+        ):
             diverged = _train_all(settings, dataset, directory, log, console, stop, norm)
-        log.close()
         results = load_results(directory, settings, dataset)
         if results.series:
             report(results, console)

@@ -1,0 +1,38 @@
+"""Runs small experiments for the tests, and reads what they left."""
+
+import sys
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+
+from experiments.command import run_command
+from jaxresnet.train.metrics import read_json_lines
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("--data", "synthetic", "--train-images", "60", "--eval-images", "30"),
+    *("--width", "4", "--batch-size", "20"),
+]
+
+
+def run(main, directory: Path, *arguments: str) -> int:
+    """Runs an experiment as the shell would, in this process; returns its exit status."""
+    argv, sys.argv = sys.argv, ["experiment", *SMALL, "--out", str(directory), *arguments]
+    try:
+        run_command(main)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+def losses(directory: Path) -> list[float]:
+    return [step["loss"] for step in read_json_lines(directory / "steps.jsonl")]
+
+
+def saved_params(directory: Path) -> dict:
+    """The parameters in the newest checkpoint of SGD."""
+    steps = [path for path in (directory / "checkpoints" / "sgd").iterdir() if path.is_dir()]
+    newest = max(steps, key=lambda path: int(path.name))
+    return ocp.StandardCheckpointer().restore((newest / "params").absolute())
