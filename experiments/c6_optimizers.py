@@ -134,7 +134,8 @@ def _plot(results: Results, key: str, y_label: str, scale: float) -> str:
     title = f"Five optimizers, {results.dataset.words}: {y_label}"
     if len(results.series) != 5:
         title = f"Optimizers, {results.dataset.words}: {y_label}"
-    size = f"{len(results.dataset.train):,} {results.dataset.words}"
+    words = "synthetic images" if results.dataset.synthetic else "CIFAR-10 images"
+    size = f"{len(results.dataset.train):,} {words}"
     note = f"solid: this run, {size} an epoch; dashed: lab-c, 50,000 CIFAR-10 images an epoch"
     plot_curves(results.directory / name, title, "epoch", y_label, curves, note)
     return name

@@ -297,11 +297,11 @@ def describe_protocol(results: Results) -> str:
     thin = "" if model.width == FULL_WIDTH else f" of width {model.width}"
     momentum = any(get_optimizer(series.name).uses_momentum for series in results.series)
     with_momentum = f", momentum {training.momentum:g} where it applies" if momentum else ""
-    rates = ", ".join(f"{series.label} {series.learning_rate:g}" for series in results.series)
+    rates = "; ".join(f"{series.label} {series.learning_rate:g}" for series in results.series)
     sentence = (
         f"{model.model}{thin} in {model.dtype}, {_plural(training.epochs, 'epoch')} of "
-        f"{len(dataset.train):,} {images}, batch size {training.batch_size}, learning rate: "
-        f"{rates}{with_momentum}, weight decay {training.weight_decay:g}, seed {training.seed}; "
+        f"{len(dataset.train):,} {images}, batch size {training.batch_size}, learning rate "
+        f"({rates}){with_momentum}, weight decay {training.weight_decay:g}, seed {training.seed}; "
         f"{_machines(results)}"
     )
     if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):

@@ -72,4 +72,4 @@ class Table:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.strip() for cell in cells) + " |"
