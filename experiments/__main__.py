@@ -1,6 +1,7 @@
 """Lists the experiments: `python -m experiments`."""
 
 import ast
+import sys
 from importlib import resources
 
 
@@ -20,6 +21,13 @@ def list_experiments() -> dict[str, str]:
 def main() -> None:
     """Prints a line for each experiment."""
     experiments = list_experiments()
+    if sys.argv[1:]:
+        print(
+            f"error: nothing runs as 'python -m experiments {' '.join(sys.argv[1:])}'; use "
+            "python -m experiments.NAME, where NAME is one of " + ", ".join(experiments),
+            file=sys.stderr,
+        )
+        sys.exit(2)
     width = max(len(name) for name in experiments)
     for name, description in experiments.items():
         print(f"python -m experiments.{name:{width}}  {description}")

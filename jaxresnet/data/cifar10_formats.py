@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from jaxresnet.data.dataset import OnProgress, Split
-from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
+from jaxresnet.data.tensorflow import import_tensorflow, import_tfds, native_messages_dropped
 from jaxresnet.errors import UserError
 
 CLASS_NAMES = (
@@ -42,8 +42,10 @@ def find_tfds(directory: Path) -> Path | None:
 
 
 def read_tfds(folder: Path, on_progress: OnProgress) -> tuple[Split, Split]:
-    train = _read_tfds_split(folder, "train", on_progress)
-    return train, _read_tfds_split(folder, "test", on_progress)
+    # TensorFlow's C++ complains of damaged records by itself; the error raised says it better.
+    with native_messages_dropped():
+        train = _read_tfds_split(folder, "train", on_progress)
+        return train, _read_tfds_split(folder, "test", on_progress)
 
 
 def _read_tfds_split(folder: Path, name: str, on_progress: OnProgress) -> Split:
@@ -64,7 +66,11 @@ def _read_tfds_split(folder: Path, name: str, on_progress: OnProgress) -> Split:
         )
         ids, images, labels = _collect(decoded.batch(_DECODE_BATCH), name, on_progress)
     except Exception as error:  # protobuf, TensorFlow and TFDS each raise errors of their own
-        raise UserError(f"{folder}: TFDS cannot read the {name} split: {error}") from error
+        what = type(error).__name__ if isinstance(error, tf.errors.OpError) else error
+        raise UserError(
+            f"{folder}: the {name} split cannot be read ({what}): it is cut short or damaged; "
+            "fetch it again"
+        ) from error
     _check_count(folder, f"{name} images", len(labels), SPLIT_SIZES[name])
     order = np.argsort(ids, kind="stable")
     return Split(images[order], labels[order].astype(np.int32))

@@ -16,7 +16,7 @@ from types import ModuleType
 def import_tensorflow() -> ModuleType:
     """The tensorflow module, seeing no GPU. Takes some seconds the first time."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_messages_dropped():
+    with native_messages_dropped():
         import tensorflow
 
         tensorflow.config.set_visible_devices([], "GPU")
@@ -28,14 +28,14 @@ def import_tensorflow() -> ModuleType:
 def import_tfds() -> ModuleType:
     """The tensorflow_datasets module."""
     import_tensorflow()
-    with _native_messages_dropped():
+    with native_messages_dropped():
         import tensorflow_datasets
     logging.getLogger("absl").setLevel(logging.ERROR)
     return tensorflow_datasets
 
 
 @contextlib.contextmanager
-def _native_messages_dropped() -> Iterator[None]:
+def native_messages_dropped() -> Iterator[None]:
     """Sends what C++ writes to standard error nowhere: its start-up banners obey no setting."""
     saved = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:

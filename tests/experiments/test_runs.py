@@ -70,7 +70,7 @@ def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
     assert own[8] == f"{100 * np.mean([e['top1'] for e in epochs]):.1f}"
     assert own[11] == f"{100 * epochs[-1]['test_top1']:.1f}"
     assert "This is not the published protocol" in report
-    assert "SGD 0.1, SGD, Nesterov 0.1" in report
+    assert "(SGD 0.1; SGD, Nesterov 0.1;" in report
 
 
 def test_when_one_optimizer_diverges_the_others_are_reported(tmp_path, capsys):
