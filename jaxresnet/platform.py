@@ -1,6 +1,6 @@
 """The device, and the compiler and memory settings that make it fast.
 
-Nothing here changes what is computed, and settings that the user gave (XLA_FLAGS, allocator
+Nothing here changes what is computed beyond rounding, and settings that the user gave (XLA_FLAGS, allocator
 variables) win. Where a setting does not exist it is left out.
 """
 

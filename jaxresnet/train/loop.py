@@ -81,7 +81,7 @@ class Trainer:
 
         Raises:
           Stopped: a signal came; the state is saved.
-          Diverged: a loss was not finite.
+          Diverged: the loss or a parameter was not finite.
           UserError: checkpoints or logs of the earlier start are not usable.
         """
         training = self._training
