@@ -1,7 +1,7 @@
 """The device, and the compiler and memory settings that make it fast.
 
-Nothing here changes what is computed beyond rounding, and settings that the user gave (XLA_FLAGS, allocator
-variables) win. Where a setting does not exist it is left out.
+Nothing here changes what is computed beyond rounding, and settings that the user gave (XLA_FLAGS,
+allocator variables) win. Where a setting does not exist it is left out.
 """
 
 import ctypes
