@@ -1,4 +1,4 @@
-"""Batch normalisation, the linear layer and dropout, as PyTorch defines them."""
+"""Batch normalisation, pooling, the linear layer and dropout, as PyTorch defines them."""
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,20 @@ class Linear(nnx.Module):
         """(batch, in) -> (batch, out), in dtype."""
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         return inputs.astype(self.dtype) @ kernel + bias
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """The largest of 3x3 windows two apart; the border is padded with what never wins.
+
+    (batch, height, width, features) -> (batch, ceil(height / 2), ceil(width / 2), features).
+    """
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+
+
+def global_average_pool(x: jax.Array) -> jax.Array:
+    """(batch, height, width, features) -> (batch, features)."""
+    return x.mean((1, 2))
 
 
 def dropout(inputs: jax.Array, rate: float, key: jax.Array) -> jax.Array:

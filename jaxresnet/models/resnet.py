@@ -16,7 +16,13 @@ from jax.typing import DTypeLike
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.conv import Conv
-from jaxresnet.models.layers import BatchNorm, Linear, dropout
+from jaxresnet.models.layers import (
+    BatchNorm,
+    Linear,
+    dropout,
+    global_average_pool,
+    max_pool,
+)
 
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["batch", "none"]
@@ -109,12 +115,6 @@ def _shortcut(
     return ConvNorm(in_features, out_features, 1, stride=stride, options=options, rngs=rngs)
 
 
-def _max_pool(x: jax.Array) -> jax.Array:
-    """3x3 windows two apart, the border padded with what never wins."""
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
-
-
 class ResNet(nnx.Module):
     """Stem, four stages of blocks, global average pooling and a linear classifier."""
 
@@ -159,11 +159,11 @@ class ResNet(nnx.Module):
         """
         x = nnx.relu(self.stem(images, train=train))
         if self.max_pool:
-            x = _max_pool(x)
+            x = max_pool(x)
         for blocks in self.stages:
             for block in blocks:
                 x = block(x, train=train)
-        x = x.mean((1, 2))
+        x = global_average_pool(x)
         if train and self.dropout_rate > 0:
             if dropout_key is None:
                 raise ValueError("training with dropout needs a dropout_key")
@@ -179,6 +179,12 @@ _ARCHITECTURES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, 
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 MODELS = tuple(_ARCHITECTURES)
+
+
+def find_architecture(bottleneck: bool, blocks_per_stage: tuple[int, ...]) -> str | None:
+    """The name among MODELS of the network with such blocks, None if there is none."""
+    wanted = (Bottleneck if bottleneck else BasicBlock, blocks_per_stage)
+    return next((name for name, found in _ARCHITECTURES.items() if found == wanted), None)
 
 
 def create_model(name: str, **options) -> ResNet:

@@ -15,9 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxresnet.errors import UserError
+from jaxresnet.models.torch_weights import Weights
 from jaxresnet.train.metrics import write_json
 from jaxresnet.train.state import TrainState
 
@@ -25,6 +27,8 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its s
 
 # The newest, and the one before it to fall back on.
 KEEP = 2
+
+_MANIFEST_SUFFIX = ".sha256.json"
 
 
 class Checkpoints:
@@ -65,8 +69,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
         if not (self._directory / str(step)).is_dir():
             raise OSError(f"the checkpoint of step {step} was not written to {self._directory}")
-        write_json(self._manifest(step), _digests(self._directory / str(step)))
-        for manifest in self._directory.glob("*.sha256.json"):
+        write_json(_manifest(self._directory / str(step)), _digests(self._directory / str(step)))
+        for manifest in _manifests(self._directory):
             if not (self._directory / manifest.name.partition(".")[0]).is_dir():
                 manifest.unlink()
 
@@ -91,15 +95,12 @@ class Checkpoints:
     def _damaged_directory(self) -> Path:
         return self._directory / "damaged"
 
-    def _manifest(self, step: int) -> Path:
-        return self._directory / f"{step}.sha256.json"
-
     def _clear_unusable(self) -> None:
         """Removes steps whose saving was interrupted; moves damaged ones aside."""
         for path in self._directory.iterdir():
             if not (path.is_dir() and path.name.isdigit()):
                 continue
-            manifest = self._manifest(int(path.name))
+            manifest = _manifest(path)
             if not manifest.exists():
                 shutil.rmtree(path)
             elif _is_damaged(path, manifest):
@@ -127,6 +128,75 @@ def _items(state: TrainState) -> dict[str, Any]:
         "opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in opt_state},
     }
     return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+
+
+def find_checkpoint(directory: Path) -> Path:
+    """The step directory that a path stands for: itself, or the newest step below it.
+
+    Raises:
+      UserError: there is none, it is damaged, or several trainings have one.
+    """
+    if (directory / "params").is_dir():
+        newest = {directory.parent: directory}
+    else:
+        steps = [path.with_name(path.name.partition(".")[0]) for path in _manifests(directory)]
+        steps.sort(key=lambda step: int(step.name))
+        newest = {step.parent: step for step in steps}
+    if not newest:
+        raise UserError(f"{directory} holds no weights: there is no checkpoint in it")
+    if len(newest) > 1:
+        names = ", ".join(str(training) for training in sorted(newest))
+        raise UserError(f"{directory} holds the weights of several trainings; name one: {names}")
+    (step,) = newest.values()
+    manifest = _manifest(step)
+    if manifest.exists() and _is_damaged(step, manifest):
+        raise UserError(f"the weights in {step} are damaged: their SHA-256 has changed")
+    return step
+
+
+def _manifests(directory: Path) -> list[Path]:
+    found = directory.rglob(f"*{_MANIFEST_SUFFIX}")
+    return [path for path in found if path.name.removesuffix(_MANIFEST_SUFFIX).isdigit()]
+
+
+def restore_weights(step: Path) -> Weights:
+    """The weights in a step's directory, as NumPy arrays."""
+    trees = {}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        for name in ("params", "batch_stats"):
+            path = (step / name).absolute()
+            if path.is_dir():  # batch_stats is missing where there is no normalisation
+                shapes = checkpointer.metadata(path).item_metadata.tree
+                numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+                trees[name] = _number_keys(checkpointer.restore(path, restore_args=numpy))
+    position = json.loads((step / "position" / "metadata").read_text(encoding="utf-8"))
+    return Weights(trees.get("params", {}), trees.get("batch_stats", {}), position["step"])
+
+
+def save_weights(directory: Path, weights: Weights) -> None:
+    """Writes weights as a checkpoint has them, without an optimizer's state."""
+    trees = {"params": weights.params, "batch_stats": weights.batch_stats}
+    items = {
+        name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)
+    }
+    position = ocp.args.JsonSave({"step": weights.batches})
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(directory.absolute(), ocp.args.Composite(position=position, **items))
+    write_json(_manifest(directory), _digests(directory))
+
+
+def _number_keys(tree: Any) -> Any:
+    """Orbax writes the numbers of stages and blocks as text."""
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        int(key) if str(key).isdigit() else key: _number_keys(branch)
+        for key, branch in tree.items()
+    }
+
+
+def _manifest(step: Path) -> Path:
+    return step.with_name(f"{step.name}{_MANIFEST_SUFFIX}")
 
 
 def _digests(directory: Path) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The same networks, optimizers and transforms in PyTorch, to compare with. Needs torch."""

@@ -1,0 +1,209 @@
+"""Weights to and from PyTorch: the one place that knows PyTorch's names.
+
+Two conventions are spoken: torchvision's (also timm's), and kuangliu/pytorch-cifar's, which
+calls the projection `shortcut` and the classifier `linear`. Kernels are (out, in, height, width)
+in PyTorch and (height, width, in, out) here; nothing else differs, so a trip to PyTorch and back
+is exact to the last bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import MODELS, ResNet, find_architecture
+
+Names = Literal["torchvision", "kuangliu"]
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Convention:
+    shortcut: str
+    classifier: str
+
+
+_CONVENTIONS: dict[Names, _Convention] = {
+    "torchvision": _Convention("downsample", "fc"),
+    "kuangliu": _Convention("shortcut", "linear"),
+}
+LEAF_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
+_PARTS = ("stem", "stages", "classifier")
+# PyTorch's batch norm counts its batches beside its statistics, in each layer.
+_COUNTER = "num_batches_tracked"
+_SHOWN = 8  # names in an error message
+
+
+class Weights(NamedTuple):
+    """All arrays of a network: what is trained, and batch norm's running statistics.
+
+    params, batch_stats: nested dicts, as split_model gives them. batches: how many batches the
+    statistics have seen; nothing is computed from it.
+    """
+
+    params: Any
+    batch_stats: Any
+    batches: int = 0
+
+
+def to_torch(weights: Weights, names: Names = "torchvision") -> dict[str, np.ndarray]:
+    """A state dict's tensors by PyTorch's names, in the dtypes that they have here.
+
+    Takes gradients in place of params too, with empty batch_stats.
+    """
+    convention, tensors = _CONVENTIONS[names], {}
+    for path, array in _leaves(weights):
+        name = _torch_name(path, convention)
+        tensors[name] = np.array(to_torch_axes(np.asarray(array)), order="C")
+        if path[-1] == "variance":
+            owner = name.rpartition(".")[0]
+            tensors[f"{owner}.{_COUNTER}"] = np.array(weights.batches, np.int64)
+    return tensors
+
+
+def from_torch(tensors: Tensors, like: Weights) -> Weights:
+    """The weights of a network shaped as `like`, in float32, from a state dict's tensors.
+
+    The convention is told from the names; float16 and bfloat16 are widened.
+
+    Raises:
+      UserError: tensors are missing, unexpected, of another shape, or of a dtype that float32
+        cannot hold; all of them are listed, by PyTorch's names.
+    """
+    convention = _CONVENTIONS[_find_names(tensors)]
+    expected = {
+        _torch_name(path, convention): to_torch_axes(array).shape for path, array in _leaves(like)
+    }
+    counters = [name for name in tensors if name.rpartition(".")[2] == _COUNTER]
+    _check_match({n: t for n, t in tensors.items() if n not in counters}, expected)
+
+    def load(path: tuple[Any, ...], _: Any) -> np.ndarray:
+        tensor = tensors[_torch_name(_keys(path), convention)]
+        return np.array(from_torch_axes(tensor), np.float32, order="C")
+
+    params, batch_stats = (
+        jax.tree.map_with_path(load, tree) for tree in (like.params, like.batch_stats)
+    )
+    return Weights(params, batch_stats, int(max((tensors[name] for name in counters), default=0)))
+
+
+def infer_model(tensors: Tensors) -> dict[str, Any]:
+    """create_model's arguments for the network that a state dict belongs to.
+
+    Raises:
+      UserError: the names are not those of a ResNet of this project.
+    """
+    convention = _CONVENTIONS[_find_names(tensors)]
+    stem, classifier = tensors.get("conv1.weight"), tensors.get(f"{convention.classifier}.weight")
+    blocks = [sum(f"layer{s}.{b}.conv1.weight" in tensors for b in range(99)) for s in range(1, 5)]
+    bottleneck = any(name.endswith(".conv3.weight") for name in tensors)
+    name = find_architecture(bottleneck, tuple(blocks))
+    if stem is None or classifier is None or name is None or stem.ndim != 4:
+        raise UserError(
+            "the tensors are not those of a ResNet of this project: it takes conv1.weight, "
+            "layer1.0.conv1.weight and so on, fc.weight (torchvision's names) or linear.weight "
+            f"(kuangliu/pytorch-cifar's), with the blocks of {', '.join(MODELS)}; the file has "
+            f"{_shorten(list(tensors)) or 'none'}"
+        )
+    return {
+        "name": name,
+        "num_classes": classifier.shape[0],
+        "stem": "imagenet" if stem.shape[-1] == 7 else "cifar",
+        "norm": "batch" if "bn1.weight" in tensors else "none",
+        "conv_bias": "conv1.bias" in tensors,
+        "width": stem.shape[0],
+    }
+
+
+def weights_of(model: ResNet) -> Weights:
+    """The weights that a model holds."""
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
+
+
+def _find_names(tensors: Tensors) -> Names:
+    kuangliu = any(name.startswith("linear.") or ".shortcut." in name for name in tensors)
+    return "kuangliu" if kuangliu else "torchvision"
+
+
+def _leaves(weights: Weights) -> list[tuple[tuple[Any, ...], Any]]:
+    """Paths and arrays in the order in which PyTorch lists them."""
+    leaves = jax.tree.leaves_with_path((weights.params, weights.batch_stats))
+
+    def place(path: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (_PARTS.index(path[0]), *path[1:-1], list(LEAF_NAMES).index(path[-1]))
+
+    return sorted(
+        ((_keys(path)[1:], leaf) for path, leaf in leaves), key=lambda pair: place(pair[0])
+    )
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(getattr(key, "key", getattr(key, "idx", None)) for key in path)
+
+
+def _torch_name(path: tuple[Any, ...], convention: _Convention) -> str:
+    """("stages", 0, 1, "conv2", "norm", "scale") -> "layer1.1.bn2.weight"."""
+    *module, leaf = path
+    match module:
+        case ["classifier"]:
+            owner = convention.classifier
+        case ["stem", kind]:
+            owner = "conv1" if kind == "conv" else "bn1"
+        case ["stages", stage, block, "shortcut", kind]:
+            place = 0 if kind == "conv" else 1
+            owner = f"layer{int(stage) + 1}.{block}.{convention.shortcut}.{place}"
+        case ["stages", stage, block, conv, kind]:
+            number = conv.removeprefix("conv")
+            owner = f"layer{int(stage) + 1}.{block}.{'conv' if kind == 'conv' else 'bn'}{number}"
+        case _:
+            raise ValueError(f"{path} is no part of a ResNet")
+    return f"{owner}.{LEAF_NAMES[leaf]}"
+
+
+def to_torch_axes(array: np.ndarray) -> np.ndarray:
+    """A parameter with its axes in PyTorch's order."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def from_torch_axes(tensor: np.ndarray) -> np.ndarray:
+    """A PyTorch parameter with its axes in this project's order."""
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+
+
+def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError with everything that does not fit."""
+
+    both = [name for name in expected if name in found]
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {found[name].shape} instead of {expected[name]}"
+            for name in both
+            if found[name].shape != expected[name]
+        ],
+        "of a dtype that float32 cannot hold": [
+            f"{name} {found[name].dtype}"
+            for name in both
+            if not np.can_cast(found[name].dtype, np.float32)
+        ],
+    }
+    lines = [f"  {title}: {_shorten(names)}" for title, names in problems.items() if names]
+    if lines:
+        raise UserError("the weights do not fit the model:\n" + "\n".join(lines))
+
+
+def _shorten(names: list[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

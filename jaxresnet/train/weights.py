@@ -1,0 +1,184 @@
+"""Weights in files: PyTorch's .pth, .safetensors, and this project's own directories.
+
+A directory is one step of a checkpoint, or what write_weights makes, which is laid out alike; a
+run's directory stands for the newest checkpoint in it. Whatever the file, its tensors are handed
+on by PyTorch's names, so that there is one way into a model.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import create_model
+from jaxresnet.models.torch_weights import (
+    Names,
+    Weights,
+    from_torch,
+    infer_model,
+    to_torch,
+    weights_of,
+)
+from jaxresnet.train.checkpoint import find_checkpoint, restore_weights, save_weights
+
+_TORCH_SUFFIXES = (".pth", ".pt")
+_SAFETENSORS_SUFFIX = ".safetensors"
+# Training scripts keep the state dict under one of these; the first is pytorch-cifar's.
+_WRAPPERS = ("net", "state_dict", "model_state_dict", "model")
+_PARALLEL_PREFIX = "module."
+_NEEDS_TORCH = (
+    "{} needs PyTorch, which is not installed: install torch, or use a .safetensors file instead"
+)
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a weight file or directory, by PyTorch's names.
+
+    Raises:
+      UserError: there is no such file, it cannot be read, or it holds no weights.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        return to_torch(restore_weights(find_checkpoint(path)))
+    if not path.exists():
+        raise UserError(f"{path} does not exist; it should be {accepted()}")
+    if path.suffix in _TORCH_SUFFIXES:
+        return _read_torch(path)
+    if path.suffix == _SAFETENSORS_SUFFIX:
+        return _read_safetensors(path)
+    raise UserError(f"{path} is no weight file; it should be {accepted()}")
+
+
+def load_weights(path: Path, like: Weights) -> Weights:
+    """The weights of a file or directory for a network shaped as `like`.
+
+    Raises:
+      UserError: as read_tensors and from_torch do; the message names the file.
+    """
+    tensors = read_tensors(path)
+    try:
+        return from_torch(tensors, like)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def load_model(path: Path) -> tuple[dict[str, Any], Weights]:
+    """create_model's arguments, told from the tensors, and the weights.
+
+    Raises:
+      UserError: as read_tensors, infer_model and from_torch do; the message names the file.
+    """
+    tensors = read_tensors(path)
+    try:
+        options = infer_model(tensors)
+        like = weights_of(create_model(**options, rngs=nnx.Rngs(0)))
+        return options, from_torch(tensors, like)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def describe_model(options: dict[str, Any], weights: Weights) -> str:
+    """A network in words, from what load_model gives."""
+    values = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
+    norm = "" if options["norm"] == "batch" else ", without normalisation"
+    bias = ", with convolution bias" if options["conv_bias"] else ""
+    return (
+        f"{options['name']} of width {options['width']}, {options['stem']} stem, "
+        f"{options['num_classes']} classes{norm}{bias}, {values:,} parameters"
+    )
+
+
+def weights_fingerprint(weights: Weights) -> str:
+    """SHA-256 over all tensors in the order of their names, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(to_torch(weights._replace(batches=0)).items()):
+        digest.update(name.encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+def write_weights(path: Path, weights: Weights, names: Names) -> None:
+    """Writes the weights as the path's suffix says; a path without one becomes a directory.
+
+    names: PyTorch's names in files; directories have none. The file is there whole or not at all.
+
+    Raises:
+      UserError: see check_destination.
+    """
+    check_destination(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == "":
+        save_weights(path, weights)
+        return
+    tensors = to_torch(weights, names)
+    temporary = path.with_name(path.name + ".tmp")
+    if path.suffix == _SAFETENSORS_SUFFIX:
+        from safetensors.numpy import save_file
+
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    else:
+        import torch
+
+        torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, temporary)
+    temporary.replace(path)
+
+
+def check_destination(path: Path) -> None:
+    """Raises UserError if write_weights could not write there: before any long work."""
+    if path.exists():
+        raise UserError(f"{path} exists; choose another name, or delete it first")
+    if path.suffix not in ("", _SAFETENSORS_SUFFIX, *_TORCH_SUFFIXES):
+        raise UserError(f"{path} has an unknown suffix; it should be {accepted()}")
+    if path.suffix in _TORCH_SUFFIXES:
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise UserError(_NEEDS_TORCH.format(f"writing {path}")) from error
+
+
+def accepted() -> str:
+    """What weights can be read from and written to, in words."""
+    return "a .safetensors file, a .pth or .pt file (with PyTorch), or a directory of weights"
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return _strip_prefix(load_file(path))
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as a .safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(_NEEDS_TORCH.format(f"reading {path}")) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is no state dict can fail in any way
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} cannot be read as a PyTorch state dict: {reason}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+        raise UserError(
+            f"{path} holds no state dict: it should be what torch.save(model.state_dict(), ...) "
+            f"writes, by itself or under {', '.join(map(repr, _WRAPPERS))}"
+        )
+    halves = (torch.bfloat16, torch.float16)  # NumPy has no bfloat16; float32 holds both exactly
+    tensors = {n: t.float() if t.dtype in halves else t for n, t in content.items()}
+    return _strip_prefix({name: tensor.detach().numpy() for name, tensor in tensors.items()})
+
+
+def _strip_prefix(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes off what torch.nn.DataParallel puts before every name."""
+    return {name.removeprefix(_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}

@@ -1,0 +1,174 @@
+"""Weights by PyTorch's names: there and back, and what does not fit."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import create_model
+from jaxresnet.models.torch_weights import (
+    Weights,
+    from_torch,
+    infer_model,
+    to_torch,
+    weights_of,
+)
+
+# Keys and shapes of torchvision.models.resnet50 and of pytorch-cifar's ResNet18, at width 64.
+TORCHVISION_RESNET50 = {
+    "conv1.weight": (64, 3, 7, 7),
+    "bn1.weight": (64,),
+    "bn1.bias": (64,),
+    "bn1.running_mean": (64,),
+    "bn1.running_var": (64,),
+    "bn1.num_batches_tracked": (),
+    "layer1.0.conv1.weight": (64, 64, 1, 1),
+    "layer1.0.conv2.weight": (64, 64, 3, 3),
+    "layer1.0.conv3.weight": (256, 64, 1, 1),
+    "layer1.0.bn3.running_var": (256,),
+    "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+    "layer1.0.downsample.1.weight": (256,),
+    "layer1.0.downsample.1.num_batches_tracked": (),
+    "layer3.5.bn2.bias": (256,),
+    "layer4.2.conv3.weight": (2048, 512, 1, 1),
+    "fc.weight": (1000, 2048),
+    "fc.bias": (1000,),
+}
+KUANGLIU_RESNET18 = {
+    "conv1.weight": (64, 3, 3, 3),
+    "layer1.1.conv2.weight": (64, 64, 3, 3),
+    "layer2.0.shortcut.0.weight": (128, 64, 1, 1),
+    "layer2.0.shortcut.1.running_mean": (128,),
+    "layer4.1.bn2.weight": (512,),
+    "linear.weight": (10, 512),
+    "linear.bias": (10,),
+}
+
+
+def tiny(**options) -> Weights:
+    """A thin ResNet-18 whose arrays all differ."""
+    weights = weights_of(create_model("resnet18", width=4, rngs=nnx.Rngs(0), **options))
+    generator = np.random.default_rng(0)
+
+    def draw(array: jax.Array) -> np.ndarray:
+        return generator.normal(size=array.shape).astype(np.float32)
+
+    params, batch_stats = jax.tree.map(draw, (weights.params, weights.batch_stats))
+    return Weights(params, batch_stats, 7)
+
+
+def like(weights: Weights) -> Weights:
+    return Weights(*jax.tree.map(np.zeros_like, (weights.params, weights.batch_stats)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "names", "expected", "total"),
+    [
+        # torchvision's resnet50 has 53 convolutions, 53 norms of 5 tensors, and a linear layer.
+        ("resnet50", {"stem": "imagenet", "num_classes": 1000}, "torchvision",
+         TORCHVISION_RESNET50, 320),
+        ("resnet18", {}, "kuangliu", KUANGLIU_RESNET18, 122),
+    ],
+)  # fmt: skip
+def test_names_and_shapes_are_pytorchs(name, options, names, expected, total):
+    tensors = to_torch(weights_of(create_model(name, rngs=nnx.Rngs(0), **options)), names)
+    assert {key: tensors[key].shape for key in expected} == expected
+    assert len(tensors) == total
+
+
+@pytest.mark.parametrize("names", ["torchvision", "kuangliu"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm": "none"}, {"conv_bias": True}, {"stem": "imagenet", "num_classes": 3}],
+)
+def test_weights_come_back_bitwise(options, names):
+    weights = tiny(**options)
+    tensors = to_torch(weights, names)
+    assert all(tensor.flags.c_contiguous for tensor in tensors.values())
+    found = from_torch(tensors, like(weights))
+    jax.tree.map(np.testing.assert_array_equal, found[:2], weights[:2])
+    assert found.batches == (0 if options.get("norm") == "none" else 7)
+    again = to_torch(found, names)
+    assert again.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(again[key], tensor)
+        assert again[key].dtype == tensor.dtype
+
+
+def test_tensors_come_in_pytorchs_order():
+    names = list(to_torch(tiny(stem="imagenet")))
+    assert names[:6] == [
+        "conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var",
+        "bn1.num_batches_tracked",
+    ]  # fmt: skip
+    kernels = [name for name in names if name.startswith("layer2.0") and "bn" not in name]
+    assert kernels[:3] == [
+        "layer2.0.conv1.weight", "layer2.0.conv2.weight", "layer2.0.downsample.0.weight",
+    ]  # fmt: skip
+    assert names[-2:] == ["fc.weight", "fc.bias"]
+
+
+def test_kernels_are_transposed():
+    weights = tiny()
+    kernel = weights.params["stages"][1][0]["shortcut"]["conv"]["kernel"]
+    tensors = to_torch(weights)
+    expected = np.moveaxis(kernel, (0, 1, 2, 3), (2, 3, 1, 0))
+    np.testing.assert_array_equal(tensors["layer2.0.downsample.0.weight"], expected)
+    np.testing.assert_array_equal(tensors["fc.weight"], weights.params["classifier"]["kernel"].T)
+
+
+def test_all_that_does_not_fit_is_listed():
+    weights = tiny()
+    tensors = to_torch(weights)
+    del tensors["layer3.1.bn2.bias"], tensors["bn1.running_mean"]
+    tensors["layer5.0.conv1.weight"] = tensors["conv1.weight"]
+    tensors["fc.weight"] = np.zeros((1000, 32), np.float32)
+    tensors["fc.bias"] = tensors["fc.bias"].astype(np.int64)
+    with pytest.raises(UserError) as raised:
+        from_torch(tensors, like(weights))
+    lines = str(raised.value).splitlines()
+    assert "  missing: bn1.running_mean, layer3.1.bn2.bias" in lines
+    assert "  unexpected: layer5.0.conv1.weight" in lines
+    assert "  of another shape: fc.weight (1000, 32) instead of (10, 32)" in lines
+    assert "  of a dtype that float32 cannot hold: fc.bias int64" in lines
+
+
+def test_a_long_list_is_cut_with_the_number_left_out():
+    weights = tiny()
+    with pytest.raises(UserError, match=r"missing: .*, and 93 more"):
+        from_torch({"conv1.weight": to_torch(weights)["conv1.weight"]}, like(weights))
+
+
+def test_half_precision_is_widened_exactly():
+    weights = tiny(norm="none")
+    halves = {name: tensor.astype(np.float16) for name, tensor in to_torch(weights).items()}
+    found = to_torch(from_torch(halves, like(weights)))
+    for name, tensor in halves.items():
+        np.testing.assert_array_equal(found[name], tensor.astype(np.float32))
+        assert found[name].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"norm": "none", "conv_bias": True}),
+        ("resnet34", {"stem": "imagenet", "num_classes": 1000}),
+        ("resnet50", {"conv_bias": True}),
+        ("resnet101", {}),
+        ("resnet152", {"stem": "imagenet"}),
+    ],
+)
+@pytest.mark.parametrize("names", ["torchvision", "kuangliu"])
+def test_the_model_is_told_from_its_tensors(name, options, names):
+    weights = weights_of(create_model(name, width=4, rngs=nnx.Rngs(0), **options))
+    found = infer_model(to_torch(weights, names))
+    defaults = {"num_classes": 10, "stem": "cifar", "norm": "batch", "conv_bias": False}
+    assert found == {"name": name, "width": 4, **defaults, **options}
+
+
+def test_tensors_of_something_else_are_refused():
+    with pytest.raises(UserError, match=r"not those of a ResNet.*features\.0\.weight"):
+        infer_model({"features.0.weight": np.zeros(3)})
+    with pytest.raises(UserError, match="the file has none"):
+        infer_model({})
