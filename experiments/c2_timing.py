@@ -7,7 +7,8 @@ from rich.console import Console
 
 from experiments.command import run_command
 from experiments.published import published
-from experiments.runner import Results, Series, describe_protocol, run_experiment
+from experiments.results import Results, Series, describe_protocol
+from experiments.runner import run_experiment
 from experiments.settings import SingleSettings, parse_settings
 from jaxresnet.report.document import write_report
 from jaxresnet.report.plots import plot_stacked_bars

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from experiments.command import run_command
 from experiments.published import published
-from experiments.runner import Results, Series, describe_protocol, run_experiment
+from experiments.results import Results, Series, describe_protocol
+from experiments.runner import run_experiment
 from experiments.settings import SeveralSettings, parse_settings
 from jaxresnet.report.document import write_report
 from jaxresnet.report.plots import Curve, plot_curves

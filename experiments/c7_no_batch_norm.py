@@ -5,7 +5,8 @@ from rich.console import Console
 from experiments.command import run_command
 from experiments.epoch_report import epoch_table, plot_batches
 from experiments.published import published
-from experiments.runner import Results, describe_protocol, run_experiment
+from experiments.results import Results, describe_protocol
+from experiments.runner import run_experiment
 from experiments.settings import SingleSettings, parse_settings
 from jaxresnet.report.document import write_report
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jaxresnet import platform
 from jaxresnet.data.cache import cache_directory
-from jaxresnet.errors import TrainingFailed, UserError
+from jaxresnet.errors import CheckFailed, TrainingFailed, UserError
 from jaxresnet.train.interrupt import Stopped
 
 _PLAIN_WIDTH = 100
@@ -20,10 +20,15 @@ def make_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is, not folded."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def run_command(main: Callable[[list[str]], None]) -> None:
     """Runs an experiment's main on the command line's arguments and exits with its status.
 
-    0: done. 1: the training diverged, or a file could not be written. 2: bad input.
+    0: done. 1: the training diverged, a check failed, or a file could not be written. 2: bad input.
     128 + n: stopped by signal n.
     """
     platform.keep_freed_memory()
@@ -39,7 +44,7 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except (TrainingFailed, OSError) as error:  # OSError: the disk is full, say
+    except (TrainingFailed, CheckFailed, OSError) as error:  # OSError: the disk is full, say
         error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

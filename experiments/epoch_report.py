@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from experiments.runner import Results, Series
+from experiments.results import Results, Series
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Table, number, percent, seconds
 

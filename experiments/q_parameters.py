@@ -10,7 +10,7 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from experiments.command import make_console, run_command
+from experiments.command import make_console, run_command, say
 from experiments.published import published
 from experiments.run_directory import describe_environment, open_run_directory
 from jaxresnet.models.conv import Conv
@@ -107,9 +107,7 @@ def _report(directory: Path, console: Console) -> None:
     title = "Q1 to Q4: layers, parameters and optimizer state"
     write_report(directory, title, introduction, tables, console=console)
     write_json(directory / "summary.json", asdict(counts))
-    console.print(
-        f"report: {directory / 'report.md'}", highlight=False, markup=False, soft_wrap=True
-    )
+    say(console, f"report: {directory / 'report.md'}")
 
 
 def _count(model: ResNet, bare: ResNet) -> Counts:

@@ -23,8 +23,8 @@ _OPTIMIZERS = ", ".join(optimizer_names())
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Images and how they are fed."""
+class SourceSettings:
+    """Where images come from."""
 
     data: DataChoice = "auto"
     """auto: CIFAR-10 if it can be had, else built-in synthetic images. cifar10: never falls
@@ -32,6 +32,12 @@ class DataSettings:
     data_dir: Path | None = None
     """Where CIFAR-10 is: a TFDS directory, the official python or binary folder, or class
     folders of images. None: the usual TFDS directory, else a download."""
+
+
+@dataclass(frozen=True)
+class DataSettings(SourceSettings):
+    """Images and how they are fed."""
+
     train_images: int | None = None
     """Train on a fixed choice of so many images. None: all of them."""
     eval_images: int | None = None
@@ -54,6 +60,9 @@ class ModelSettings:
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and activations; parameters and statistics stay float32."""
+    init_from: Path | None = None
+    """Start from these weights: a .safetensors or .pth file with PyTorch's names, or a directory
+    of weights or of a run. None: drawn from the seed."""
 
 
 @dataclass(frozen=True)
@@ -181,22 +190,18 @@ def check_settings(settings: Settings) -> None:
         get_optimizer(name)
     if len(set(training.names)) < len(training.names):
         raise UserError(f"--optimizers names one twice: {' '.join(training.names)}")
-    _at_least("--epochs", training.epochs, 1)
-    _at_least("--batch-size", training.batch_size, 1)
-    _at_least("--width", model.width, 1)
-    _at_least("--train-images", data.train_images, 1)
-    _at_least("--eval-images", data.eval_images, 1)
-    _at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
-    _at_least("--prefetch", data.prefetch, 0)
-    _at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
+    at_least("--epochs", training.epochs, 1)
+    at_least("--batch-size", training.batch_size, 1)
+    at_least("--width", model.width, 1)
+    at_least("--train-images", data.train_images, 1)
+    at_least("--eval-images", data.eval_images, 1)
+    at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
+    at_least("--prefetch", data.prefetch, 0)
+    at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
     if not 0 <= training.seed < 2**31:
         raise UserError(f"--seed must be at least 0 and below 2**31, got {training.seed}")
-    if data.data == "synthetic" and data.data_dir is not None:
-        raise UserError(
-            f"--data-dir is {data.data_dir}, but --data is synthetic (--quick makes it so): add "
-            "--data cifar10, or leave out --data-dir"
-        )
-    _at_least("--weight-decay", training.weight_decay, 0)
+    check_source(data)
+    at_least("--weight-decay", training.weight_decay, 0)
     rate = training.learning_rate
     if rate is not None and not 0 < rate < float("inf"):
         raise UserError(f"--learning-rate must be above 0 and finite, got {rate}")
@@ -204,7 +209,17 @@ def check_settings(settings: Settings) -> None:
         raise UserError(f"--momentum must be at least 0 and below 1, got {training.momentum}")
 
 
-def _at_least(option: str, value: float | None, least: int) -> None:
+def check_source(data: SourceSettings) -> None:
+    """Raises UserError if the options contradict each other."""
+    if data.data == "synthetic" and data.data_dir is not None:
+        raise UserError(
+            f"--data-dir is {data.data_dir}, but --data is synthetic (--quick makes it so): add "
+            "--data cifar10, or leave out --data-dir"
+        )
+
+
+def at_least(option: str, value: float | None, least: int) -> None:
+    """Raises UserError if a value is given that is below `least` or not finite."""
     if value is not None and not least <= value < float("inf"):
         raise UserError(f"{option} must be at least {least}, got {value}")
 

@@ -16,9 +16,10 @@ import numpy as np
 import optax
 
 from jaxresnet.data.dataset import Split
-from jaxresnet.data.pipeline import Batch, eval_batches
+from jaxresnet.data.pipeline import Batch
 from jaxresnet.errors import UserError
 from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.train.evaluation import evaluate
 from jaxresnet.train.interrupt import StopRequest
 from jaxresnet.train.metrics import EvalResult, RunLog, summarise_epoch
 from jaxresnet.train.progress import Progress
@@ -201,21 +202,14 @@ class Trainer:
         self._checkpoints.save(self._state)
 
     def _evaluate(self, epoch: int) -> EvalResult:
-        """Loss and top-1 over the whole test split, batch by batch."""
         training = self._training
-        start = time.perf_counter()
-        loss_sum, correct = 0.0, 0
-        for number, (batch, mask) in enumerate(eval_batches(training.test, training.batch_size)):
+
+        def on_batch(number: int, count: int, loss: float, top1: float) -> None:
             self._stop.raise_if_set()
-            metrics = self._eval_step(
-                self._state.params, self._state.batch_stats, batch.images, batch.labels, mask
-            )
-            count, loss, right = int(mask.sum()), float(metrics.loss), int(metrics.correct)
-            loss_sum += loss
-            correct += right
-            self._log.add_test_batch(
-                training.series, epoch, number, loss=loss / count, top1=right / count
-            )
+            self._log.add_test_batch(training.series, epoch, number, loss=loss, top1=top1)
             self._progress.evaluated(count)
-        images, seconds = len(training.test), time.perf_counter() - start
-        return EvalResult(loss_sum / images, correct / images, images, seconds)
+
+        params, batch_stats = self._state.params, self._state.batch_stats
+        return evaluate(
+            self._eval_step, params, batch_stats, training.test, training.batch_size, on_batch
+        )

@@ -1,0 +1,45 @@
+"""Weights from PyTorch to this project and back: .pth, .safetensors, or a directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.command import make_console, run_command, say
+from jaxresnet.models.torch_weights import Names
+from jaxresnet.train.weights import check_destination, describe_model, load_model, write_weights
+
+EXPERIMENT = "convert_weights"
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """What is read and what is written."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
+    run's directory (its newest checkpoint), or a directory of weights."""
+    destination: Annotated[Path, tyro.conf.Positional]
+    """Must not exist. A .pth, .pt or .safetensors file; a name without a suffix becomes a
+    directory of weights as checkpoints have them."""
+    names: Names = "torchvision"
+    """PyTorch's names in the file that is written: fc and downsample, or linear and shortcut."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line and converts."""
+    settings = tyro.cli(
+        ConvertSettings,
+        prog=f"python -m experiments.{EXPERIMENT}",
+        description=__doc__,
+        args=arguments,
+    )
+    check_destination(settings.destination)
+    options, weights = load_model(settings.source)
+    write_weights(settings.destination, weights, settings.names)
+    say(make_console(), f"{describe_model(options, weights)}: written to {settings.destination}")
+
+
+if __name__ == "__main__":
+    run_command(main)
