@@ -8,13 +8,14 @@ from importlib import resources
 def list_experiments() -> dict[str, str]:
     """Module name -> first line of its description, read without importing the modules."""
     found = {}
-    for file in sorted(resources.files("experiments").iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".py"):
+    for entry in sorted(resources.files("experiments").iterdir(), key=lambda entry: entry.name):
+        file = entry / "__main__.py" if entry.is_dir() else entry
+        if not (file.is_file() and file.name.endswith(".py")):
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         names = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
         if any(isinstance(name, ast.Name) and name.id == "EXPERIMENT" for name in names):
-            found[file.name.removesuffix(".py")] = (ast.get_docstring(tree) or "").splitlines()[0]
+            found[entry.name.removesuffix(".py")] = (ast.get_docstring(tree) or "").splitlines()[0]
     return found
 
 

@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class TrainingFailed(Exception):
     """A training diverged, or several did; the others of the run are finished and reported."""
+
+
+class CheckFailed(Exception):
+    """A comparison came out beyond its bound; the report names it. Exit status 1."""

@@ -72,6 +72,44 @@ def plot_stacked_bars(
     plt.close(figure)
 
 
+def plot_differences(
+    path: Path,
+    title: str,
+    x_label: str,
+    y_label: str,
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    sides: tuple[str, str],
+    bound: float,
+) -> None:
+    """Pairs of curves that should be one, and below them their relative differences.
+
+    pairs: by label, the values of either side; the second side is drawn as dots upon the first.
+    """
+    figure, (curves, differences) = plt.subplots(
+        2, 1, figsize=(7.5, 6.5), sharex=True, layout="constrained", height_ratios=(3, 2)
+    )
+    for colour, (label, (found, expected)) in enumerate(pairs.items()):
+        steps = range(1, len(found) + 1)
+        curves.plot(steps, found, label=f"{label}, {sides[0]}", color=_COLOURS[colour])
+        curves.plot(
+            steps, expected, ".", label=f"{label}, {sides[1]}", color=_COLOURS[colour], alpha=0.6
+        )
+        relative = [abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]
+        differences.semilogy(steps, relative, color=_COLOURS[colour])
+    differences.axhline(bound, color="black", linestyle="--", linewidth=1)
+    differences.text(1, bound, f"bound {bound:g}", va="bottom", fontsize="small")
+    differences.set_ylabel("relative difference")
+    differences.set_xlabel(x_label)
+    curves.set_title(title)
+    curves.set_ylabel(y_label)
+    for axes in (curves, differences):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    plt.close(figure)
+
+
 def _draw(axes: Axes, curve: Curve) -> None:
     x = curve.x if curve.x is not None else range(1, len(curve.values) + 1)
     few = len(curve.values) <= 20

@@ -1,5 +1,6 @@
 """What a run writes down: JSON lines for steps, epochs and test batches, and their sums."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -53,6 +54,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break  # cut short by a kill or a power cut: what follows is not to be trusted
     return records
+
+
+def append_json_line(path: Path, record: dict[str, Any]) -> None:
+    """Adds one line to a file of JSON lines, after the last whole one, and forces it to the disk."""
+    with contextlib.closing(JsonLines(path)) as lines:
+        lines.keep(lambda _: True)
+        lines.append(record)
+        lines.sync()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxresnet import platform
@@ -14,7 +15,7 @@ from jaxresnet.train.state import Arrays, Network, TrainState
 class StepMetrics(NamedTuple):
     """What a training step reports, all of shape ().
 
-    loss: float32, the mean over the batch. correct: int32, right answers.
+    loss: the mean over the batch, float32 at least. correct: int32, right answers.
     finite: bool, whether the loss and all parameters after the step are finite.
     """
 
@@ -31,7 +32,12 @@ class EvalMetrics(NamedTuple):
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    dtype = np.promote_types(logits.dtype, np.float32)  # bfloat16 is too coarse for it
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(dtype), labels)
+
+
+def _is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jax.lax.argmax(logits, 1, jnp.int32) == labels
 
 
 def make_train_step(network: Network, optimizer: optax.GradientTransformation, dropout_seed: int):
@@ -56,7 +62,7 @@ def make_train_step(network: Network, optimizer: optax.GradientTransformation, d
         state = TrainState(state.step + 1, params, batch_stats, opt_state)
         return state, StepMetrics(
             loss=loss,
-            correct=(logits.argmax(-1) == labels).sum(dtype=jnp.int32),
+            correct=_is_correct(logits, labels).sum(dtype=jnp.int32),
             finite=jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params)),
         )
 
@@ -74,7 +80,7 @@ def make_eval_step(network: Network):
     ) -> EvalMetrics:
         logits, _ = network.apply(params, batch_stats, normalise(images), train=False)
         losses = jnp.where(mask, _cross_entropy(logits, labels), 0)
-        correct = mask & (logits.argmax(-1) == labels)
+        correct = mask & _is_correct(logits, labels)
         return EvalMetrics(losses.sum(), correct.sum(dtype=jnp.int32))
 
     return jax.jit(eval_step, compiler_options=platform.compiler_options())
