@@ -57,7 +57,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_json_line(path: Path, record: dict[str, Any]) -> None:
-    """Adds one line to a file of JSON lines, after the last whole one, and forces it to the disk."""
+    """Adds one line after the last whole one of a file, and forces it to the disk."""
     with contextlib.closing(JsonLines(path)) as lines:
         lines.keep(lambda _: True)
         lines.append(record)

@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from flax import nnx
 
 from experiments import q_parameters
+from jaxresnet.models.resnet import create_model
+from jaxresnet.optim import OptimizerOptions, create_optimizer
+from jaxresnet.train.state import create_state, split_model
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,17 @@ def test_the_counts_are_right(directory):
     }
 
 
+def test_the_state_that_is_reported_is_what_is_allocated(directory):
+    counts = json.loads((directory / "summary.json").read_text())
+    _, params, batch_stats = split_model(create_model("resnet18", rngs=nnx.Rngs(0)))
+    for name, values in counts["state"].items():
+        optimizer = create_optimizer(name, OptimizerOptions(0.1))
+        state = create_state(params, batch_stats, optimizer)
+        arrays = jax.tree.leaves(state.opt_state)
+        assert sum(array.nbytes for array in arrays) == 4 * values
+        assert {array.dtype.itemsize for array in arrays} == {4}
+
+
 def test_the_report_shows_counts_answers_and_layers(directory):
     report = (directory / "report.md").read_text()
     assert "| Q1: convolutions | 20 | 16 | 17 (20 with shortcuts) | 46 |" in report
@@ -47,7 +63,9 @@ def test_the_experiments_are_listed_with_a_line_each():
     listing = subprocess.run(
         [sys.executable, "-m", "experiments"], capture_output=True, text=True, check=True
     ).stdout
-    for name in ("c1_training", "c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters"):
+    for name in ("c1_training", "c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters",
+        "convert_weights", "evaluate", "fidelity",
+    ):  # fmt: skip
         assert f"python -m experiments.{name} " in listing
 
 
