@@ -61,8 +61,9 @@ class ModelSettings:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and activations; parameters and statistics stay float32."""
     init_from: Path | None = None
-    """Start from these weights: a .safetensors or .pth file with PyTorch's names, or a directory
-    of weights or of a run. None: drawn from the seed."""
+    """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
+    kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
+    weights. None: drawn from the seed."""
 
 
 @dataclass(frozen=True)

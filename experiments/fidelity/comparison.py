@@ -1,5 +1,6 @@
 """What was compared with PyTorch, the largest difference found, and the bound."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,11 @@ class Comparison:
     @property
     def holds(self) -> bool:
         return bool(self.largest <= self.bound)  # False for NaN too
+
+
+def worst(differences: Iterable[float]) -> float:
+    """The largest; NaN if one of them is, which Python's max may pass over."""
+    return float(np.max(list(differences)))
 
 
 def relative_difference(found: Any, expected: Any) -> float:

@@ -1,6 +1,7 @@
 """Images on their way into the network: normalisation, crops and flips, nothing lost."""
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,18 +26,15 @@ _STANDARD_ERRORS = 4.4
 def compare_data(split: Split) -> list[Comparison]:
     """One epoch of the tf.data loader over `split`, and 50,000 draws of crops and flips."""
     plan = plan_epoch(_SEED, _EPOCH, len(split))
-    loader = TfDataLoader(split, batch_size=_BATCH_SIZE, seed=_SEED, workers=2, prefetch=2)
-    wrong_pixels = wrong_labels = 0
+    marked = Split(split.images, np.arange(len(split), dtype=np.int32))
     seen = np.zeros(len(split), np.int64)
-    place = 0
-    for images, labels in loader.epoch(_EPOCH):
-        indices = plan.order[place : place + len(labels)]
-        place += len(labels)
-        seen += np.bincount(indices, minlength=len(split))
+    wrong_pixels = wrong_labels = 0
+    for (images, marks), (_, labels) in zip(_epoch(marked), _epoch(split), strict=True):
+        seen += np.bincount(marks, minlength=len(split))
         inputs = np.asarray(jax.jit(normalise)(jnp.asarray(images)))
-        expected = torch_normalise(_torch_crops(split, indices, plan)).permute(0, 2, 3, 1).numpy()
+        expected = torch_normalise(_torch_crops(split, marks, plan)).permute(0, 2, 3, 1).numpy()
         wrong_pixels += int((inputs != expected).sum())
-        wrong_labels += int((labels != split.labels[indices]).sum())
+        wrong_labels += int((labels != split.labels[marks]).sum())
     draws = plan_epoch(_SEED, _EPOCH, _DRAWS)
     return [
         Comparison("normalisation: values of 3 x 256 that differ", _normalisation_errors(), 0),
@@ -57,6 +55,13 @@ def compare_data(split: Split) -> list[Comparison]:
             _STANDARD_ERRORS,
         ),
     ]
+
+
+def _epoch(split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The loader's batches; their labels, where those are marks, tell which images came."""
+    loader = TfDataLoader(split, batch_size=_BATCH_SIZE, seed=_SEED, workers=2, prefetch=2)
+    for images, labels in loader.epoch(_EPOCH):
+        yield np.asarray(images), np.asarray(labels)
 
 
 def _normalisation_errors() -> int:

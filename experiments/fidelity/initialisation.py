@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from flax import nnx
 
-from experiments.fidelity.comparison import Comparison
+from experiments.fidelity.comparison import Comparison, worst
 from experiments.pytorch.resnet import TorchResNet, numpy_tensors
 from jaxresnet.models.resnet import create_model
 from jaxresnet.models.torch_weights import to_torch, weights_of
@@ -29,10 +29,12 @@ def compare_initialisation() -> list[Comparison]:
         bounds = [np.abs(tensors[n]).max() * math.sqrt(fan_in) for n, fan_in in drawn.items()]
         errors = [_variance_error(tensors[n], fan_in) for n, fan_in in drawn.items()]
         comparisons += [
-            Comparison(f"largest absolute value times sqrt(fan in), {side}", max(bounds), 1 + 1e-6),
+            Comparison(
+                f"largest absolute value times sqrt(fan in), {side}", worst(bounds), 1 + 1e-6
+            ),
             Comparison(
                 f"variance against 1 / (3 fan in), in standard errors, {side}",
-                max(errors),
+                worst(errors),
                 _STANDARD_ERRORS,
             ),
         ]
@@ -42,7 +44,7 @@ def compare_initialisation() -> list[Comparison]:
         *comparisons,
         Comparison(
             "Kolmogorov-Smirnov distance of any tensor's values, scaled by their number",
-            max(distances),
+            worst(distances),
             _KOLMOGOROV_SMIRNOV,
         ),
         Comparison("batch norm's arrays that are not as in PyTorch", differing, 0),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import torch
 
-from experiments.fidelity.comparison import Comparison, relative_difference
+from experiments.fidelity.comparison import Comparison, relative_difference, worst
 from experiments.pytorch.training import create_torch_optimizer
 from jaxresnet.optim import OptimizerOptions, create_optimizer, get_optimizer, optimizer_names
 
@@ -46,7 +46,7 @@ def _problem() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
 def _compare(name: str, options: OptimizerOptions) -> float:
     """The largest relative difference of any tensor after any step."""
     paths = zip(_run_here(name, options), _run_torch(name, options), strict=True)
-    return max(
+    return worst(
         relative_difference(found[key], expected[key])
         for found, expected in paths
         for key in expected

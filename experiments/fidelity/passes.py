@@ -145,5 +145,5 @@ def run_here(problem: Problem, train: bool, backward: bool = True) -> Outcome:
     function = jax.grad(loss, has_aux=True) if backward else forward
     run = jax.jit(function, compiler_options=platform.compiler_options())
     gradients, (logits, after) = run(params, batch_stats, jnp.asarray(problem.images))
-    statistics = to_torch(Weights({}, after, int(train)))
+    statistics = to_torch(Weights({}, after))
     return Outcome(np.asarray(logits), to_torch(Weights(gradients, {})), statistics)

@@ -43,8 +43,8 @@ _NOTES = {
     ),
     "optimizers": "The largest difference over the largest magnitude, of any step.",
     "distribution": (
-        "The bound is the spread between seeds: largest minus smallest, of the side where that "
-        "is more. Published protocol: SGD, rate 0.1, momentum 0.9, weight decay 0.0005."
+        "The bound is PyTorch's spread between seeds, largest minus smallest. Published protocol: "
+        "SGD, rate 0.1, momentum 0.9, weight decay 0.0005."
     ),
 }
 
@@ -75,10 +75,12 @@ def write_fidelity_report(
             plots.append(_plot_distribution(directory, dataset, runs))
     comparisons = [comparison for part in found.values() for comparison in part]
     held = sum(comparison.holds for comparison in comparisons)
+    missing = [part for part in _HEADINGS if part not in found]
+    left_out = f" (not run: {', '.join(missing)})" if missing else ""
     introduction = (
-        f"{held} of {len(comparisons)} comparisons hold. Networks of width {compare.width}, "
-        f"{_images(dataset)}; {platform.machine()}, PyTorch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads."
+        f"{held} of {len(comparisons)} comparisons hold{left_out}. Networks of width "
+        f"{compare.width}, {_images(dataset)}; {platform.machine()}, PyTorch "
+        f"{torch.__version__} with {torch.get_num_threads()} threads."
     )
     title = "Fidelity: the same experiment as in PyTorch"
     write_report(directory, title, introduction, tables, plots, console)
@@ -126,7 +128,7 @@ def _conditioning_table(directory: Path) -> Table:
     note = (
         "The worst parameter's gradient in training mode with PyTorch's own initial weights: the "
         "norm of the difference over the norm, float32 against PyTorch in float64, and between "
-        "the two. No float32 result can be nearer to another than both are to the exact one."
+        "the two. Two results in float32 may differ by the sum of their distances to the exact one."
     )
     return Table("What float32 cannot decide", columns, rows, note)
 
@@ -140,7 +142,10 @@ def _plot_training(directory: Path, dataset: Dataset, dtype: str) -> str:
         f"ResNet-18 on {dataset.words}, {dtype}: the same weights and batches",
         "step",
         "training loss",
-        {get_optimizer(pair.optimizer).label: (pair.here, pair.pytorch) for pair in curves},
+        {
+            get_optimizer(pair.optimizer).label: (pair.here, pair.pytorch, pair.differences)
+            for pair in curves
+        },
         ("here", "PyTorch"),
         training.BOUNDS[dtype],
     )

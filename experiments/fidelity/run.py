@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import jax
 import torch
 from rich.console import Console
 
@@ -25,10 +26,11 @@ from experiments.run_directory import (
     open_run_directory,
 )
 from jaxresnet.data.dataset import Dataset
-from jaxresnet.errors import CheckFailed
+from jaxresnet.errors import CheckFailed, UserError
 from jaxresnet.train.metrics import append_json_line, read_json_lines, write_json
 
 _EXPERIMENT = "fidelity"
+CLASSES = 10  # what the networks of both sides have
 # In float64 a step takes fifty times as long here: a thinner network, fewer images.
 _FLOAT64_WIDTH, _FLOAT64_BATCH = 8, 32
 _CONDITIONING = {"resnet18": 16, "resnet50": 4, "resnet152": 2}  # networks and images
@@ -46,14 +48,10 @@ def run_fidelity(settings: FidelitySettings) -> None:
         check_directory(settings.output.out, _EXPERIMENT)
     compare = settings.compare
     dataset = load_images(settings.data, compare.train_images, None, console)
-    identity = {
-        "experiment": _EXPERIMENT,
-        "images": dataset.words,
-        "data fingerprint": dataset.fingerprint(),
-        "PyTorch": torch.__version__,
-        **{f"--{name}": value for name, value in asdict(replace(compare, parts=())).items()},
-    }
-    directory = settings.output.out or default_directory(_EXPERIMENT, dataset.name, identity)
+    if len(dataset.class_names) != CLASSES:
+        raise UserError(
+            f"{dataset.location} has {len(dataset.class_names)} classes; this takes {CLASSES}"
+        )
     environment = {
         **describe_environment(),
         "torch": torch.__version__,
@@ -61,6 +59,17 @@ def run_fidelity(settings: FidelitySettings) -> None:
         "images": dataset.words,
         "data_location": dataset.location,
     }
+    identity = {
+        "experiment": _EXPERIMENT,
+        "images": dataset.words,
+        "data fingerprint": dataset.fingerprint(),
+        "PyTorch": torch.__version__,
+        "JAX": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "code": environment["git_revision"],
+        **{f"--{name}": value for name, value in asdict(replace(compare, parts=())).items()},
+    }
+    directory = settings.output.out or default_directory(_EXPERIMENT, dataset.name, identity)
     with open_run_directory(
         directory, identity, asdict(settings), environment, fresh=settings.output.fresh
     ):
@@ -101,18 +110,23 @@ def _run_parts(
 def _compare_networks(
     compare: CompareSettings, directory: Path, tell: Callable[[str], None]
 ) -> list[Comparison]:
-    comparisons = []
+    log = directory / "networks.jsonl"
+    finished = {line["network"]: line["comparisons"] for line in read_json_lines(log)}
     for architecture in networks.ARCHITECTURES:
-        if architecture.name in compare.networks:
-            tell(architecture.words)
-            comparisons += networks.compare_network(replace(architecture, width=compare.width))
+        words = architecture.words
+        if architecture.name in compare.networks and words not in finished:
+            tell(words)
+            found = networks.compare_network(replace(architecture, width=compare.width))
+            finished[words] = [asdict(comparison) for comparison in found]
+            append_json_line(log, {"network": words, "comparisons": finished[words]})
     conditioning = [
-        asdict(networks.measure_conditioning(Architecture(name, width=compare.width), batch))
+        networks.measure_conditioning(Architecture(name, width=compare.width), batch)
         for name, batch in _CONDITIONING.items()
         if name in compare.networks
     ]
-    write_json(directory / "conditioning.json", conditioning)
-    return comparisons
+    write_json(directory / "conditioning.json", [asdict(line) for line in conditioning])
+    comparisons = [Comparison(**values) for lines in finished.values() for values in lines]
+    return comparisons + [line.compare() for line in conditioning]
 
 
 def _compare_training(

@@ -89,7 +89,10 @@ def parse_fidelity_settings(description: str, arguments: list[str]) -> FidelityS
             raise UserError(f"{option} names one twice: {' '.join(map(str, value))}")
     if min(compare.seeds) < 0:
         raise UserError(f"--seeds must be at least 0, got {min(compare.seeds)}")
-    if compare.train_images < compare.batch_size * compare.steps:
+    if "distribution" in compare.parts and len(compare.seeds) < 2:
+        raise UserError("--seeds needs at least two, to see how much they differ")
+    wanted = compare.batch_size * compare.steps
+    if "training" in compare.parts and compare.train_images < wanted:
         raise UserError(
             f"--steps {compare.steps} of --batch-size {compare.batch_size} need "
             f"{compare.batch_size * compare.steps:,} images, but --train-images is "

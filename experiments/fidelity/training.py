@@ -13,7 +13,7 @@ import optax
 import torch
 from flax import nnx
 
-from experiments.fidelity.comparison import Comparison
+from experiments.fidelity.comparison import Comparison, worst
 from experiments.fidelity.passes import Architecture, random_torch_network
 from experiments.pytorch.resnet import TorchResNet, numpy_tensors
 from experiments.pytorch.training import create_torch_optimizer, torch_train
@@ -49,7 +49,7 @@ class Curves:
     def compare(self) -> Comparison:
         label = get_optimizer(self.optimizer).label
         what = f"{label}: losses of {len(self.here)} steps, {self.dtype}"
-        return Comparison(what, max(self.differences), BOUNDS[self.dtype])
+        return Comparison(what, worst(self.differences), BOUNDS[self.dtype])
 
 
 def train_curves(

@@ -6,6 +6,7 @@ in PyTorch and (height, width, in, out) here; nothing else differs, so a trip to
 is exact to the last bit.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -41,14 +42,13 @@ LEAF_NAMES = {
 _PARTS = ("stem", "stages", "classifier")
 # PyTorch's batch norm counts its batches beside its statistics, in each layer.
 _COUNTER = "num_batches_tracked"
-_SHOWN = 8  # names in an error message
 
 
 class Weights(NamedTuple):
     """All arrays of a network: what is trained, and batch norm's running statistics.
 
     params, batch_stats: nested dicts, as split_model gives them. batches: how many batches the
-    statistics have seen; nothing is computed from it.
+    statistics have seen, the most of any layer's; nothing is computed from it.
     """
 
     params: Any
@@ -84,7 +84,8 @@ def from_torch(tensors: Tensors, like: Weights) -> Weights:
     expected = {
         _torch_name(path, convention): to_torch_axes(array).shape for path, array in _leaves(like)
     }
-    counters = [name for name in tensors if name.rpartition(".")[2] == _COUNTER]
+    statistics = [name for name in expected if name.endswith(LEAF_NAMES["variance"])]
+    counters = {f"{name.rpartition('.')[0]}.{_COUNTER}" for name in statistics} & set(tensors)
     _check_match({n: t for n, t in tensors.items() if n not in counters}, expected)
 
     def load(path: tuple[Any, ...], _: Any) -> np.ndarray:
@@ -104,23 +105,28 @@ def infer_model(tensors: Tensors) -> dict[str, Any]:
       UserError: the names are not those of a ResNet of this project.
     """
     convention = _CONVENTIONS[_find_names(tensors)]
-    stem, classifier = tensors.get("conv1.weight"), tensors.get(f"{convention.classifier}.weight")
-    blocks = [sum(f"layer{s}.{b}.conv1.weight" in tensors for b in range(99)) for s in range(1, 5)]
-    bottleneck = any(name.endswith(".conv3.weight") for name in tensors)
-    name = find_architecture(bottleneck, tuple(blocks))
-    if stem is None or classifier is None or name is None or stem.ndim != 4:
+    blocks = {tuple(name.split(".")[:2]) for name in tensors}  # ("layer1", "0") and others
+    counts = tuple(sum(stage == f"layer{s}" for stage, *_ in blocks) for s in range(1, 5))
+    bottleneck = any(".conv3." in name for name in tensors)
+    name = find_architecture(bottleneck, counts)
+    if name is None:
         raise UserError(
             "the tensors are not those of a ResNet of this project: it takes conv1.weight, "
             "layer1.0.conv1.weight and so on, fc.weight (torchvision's names) or linear.weight "
-            f"(kuangliu/pytorch-cifar's), with the blocks of {', '.join(MODELS)}; the file has "
-            f"{_shorten(list(tensors)) or 'none'}"
+            f"(kuangliu/pytorch-cifar's), with the blocks of {', '.join(MODELS)}; these have "
+            f"{counts} blocks: {', '.join(tensors) or 'no tensors'}"
         )
+    ends = {"conv1.weight": 4, f"{convention.classifier}.weight": 2}
+    missing = [end for end, ndim in ends.items() if end not in tensors or tensors[end].ndim != ndim]
+    if missing:
+        raise UserError(f"the weights do not fit the model:\n  missing: {', '.join(missing)}")
+    stem, classifier = (tensors[end] for end in ends)
     return {
         "name": name,
         "num_classes": classifier.shape[0],
         "stem": "imagenet" if stem.shape[-1] == 7 else "cifar",
-        "norm": "batch" if "bn1.weight" in tensors else "none",
-        "conv_bias": "conv1.bias" in tensors,
+        "norm": "batch" if any(name.endswith("running_mean") for name in tensors) else "none",
+        "conv_bias": any(re.search(r"conv\d\.bias$", name) for name in tensors),
         "width": stem.shape[0],
     }
 
@@ -193,17 +199,12 @@ def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> Non
             for name in both
             if found[name].shape != expected[name]
         ],
-        "of a dtype that float32 cannot hold": [
+        "of a dtype that float32 cannot hold (convert them first, model.float() in PyTorch)": [
             f"{name} {found[name].dtype}"
             for name in both
             if not np.can_cast(found[name].dtype, np.float32)
         ],
     }
-    lines = [f"  {title}: {_shorten(names)}" for title, names in problems.items() if names]
+    lines = [f"  {title}: {', '.join(names)}" for title, names in problems.items() if names]
     if lines:
         raise UserError("the weights do not fit the model:\n" + "\n".join(lines))
-
-
-def _shorten(names: list[str]) -> str:
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

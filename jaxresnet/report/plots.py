@@ -77,24 +77,24 @@ def plot_differences(
     title: str,
     x_label: str,
     y_label: str,
-    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
     sides: tuple[str, str],
     bound: float,
 ) -> None:
     """Pairs of curves that should be one, and below them their relative differences.
 
-    pairs: by label, the values of either side; the second side is drawn as dots upon the first.
+    pairs: by label, the values of either side and the differences; the second side is drawn as
+      dots upon the first.
     """
     figure, (curves, differences) = plt.subplots(
         2, 1, figsize=(7.5, 6.5), sharex=True, layout="constrained", height_ratios=(3, 2)
     )
-    for colour, (label, (found, expected)) in enumerate(pairs.items()):
+    for colour, (label, (found, expected, relative)) in enumerate(pairs.items()):
         steps = range(1, len(found) + 1)
         curves.plot(steps, found, label=f"{label}, {sides[0]}", color=_COLOURS[colour])
         curves.plot(
             steps, expected, ".", label=f"{label}, {sides[1]}", color=_COLOURS[colour], alpha=0.6
         )
-        relative = [abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]
         differences.semilogy(steps, relative, color=_COLOURS[colour])
     differences.axhline(bound, color="black", linestyle="--", linewidth=1)
     differences.text(1, bound, f"bound {bound:g}", va="bottom", fontsize="small")

@@ -150,7 +150,10 @@ def find_checkpoint(directory: Path) -> Path:
     (step,) = newest.values()
     manifest = _manifest(step)
     if manifest.exists() and _is_damaged(step, manifest):
-        raise UserError(f"the weights in {step} are damaged: their SHA-256 has changed")
+        raise UserError(
+            f"the weights in {step} are damaged: their SHA-256 has changed; name another step's "
+            "directory beside it, if there is one"
+        )
     return step
 
 

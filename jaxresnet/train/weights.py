@@ -27,10 +27,12 @@ from jaxresnet.models.torch_weights import (
 from jaxresnet.train.checkpoint import find_checkpoint, restore_weights, save_weights
 
 _TORCH_SUFFIXES = (".pth", ".pt")
+_TORCH_ARCHIVE = ".pth.tar"  # what PyTorch's ImageNet example writes, no tar archive
 _SAFETENSORS_SUFFIX = ".safetensors"
 # Training scripts keep the state dict under one of these; the first is pytorch-cifar's.
 _WRAPPERS = ("net", "state_dict", "model_state_dict", "model")
-_PARALLEL_PREFIX = "module."
+# What DataParallel and torch.compile put before every name.
+_PREFIXES = ("module.", "_orig_mod.")
 _NEEDS_TORCH = (
     "{} needs PyTorch, which is not installed: install torch, or use a .safetensors file instead"
 )
@@ -42,12 +44,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: there is no such file, it cannot be read, or it holds no weights.
     """
-    path = path.expanduser()
+    path = path.expanduser().resolve()
     if path.is_dir():
         return to_torch(restore_weights(find_checkpoint(path)))
     if not path.exists():
         raise UserError(f"{path} does not exist; it should be {accepted()}")
-    if path.suffix in _TORCH_SUFFIXES:
+    if path.suffix in _TORCH_SUFFIXES or path.name.endswith(_TORCH_ARCHIVE):
         return _read_torch(path)
     if path.suffix == _SAFETENSORS_SUFFIX:
         return _read_safetensors(path)
@@ -111,25 +113,30 @@ def write_weights(path: Path, weights: Weights, names: Names) -> None:
       UserError: see check_destination.
     """
     check_destination(path)
+    path = path.expanduser().resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == "":
         save_weights(path, weights)
         return
     tensors = to_torch(weights, names)
     temporary = path.with_name(path.name + ".tmp")
-    if path.suffix == _SAFETENSORS_SUFFIX:
-        from safetensors.numpy import save_file
+    try:
+        if path.suffix == _SAFETENSORS_SUFFIX:
+            from safetensors.numpy import save_file
 
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    else:
-        import torch
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            import torch
 
-        torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, temporary)
-    temporary.replace(path)
+            torch.save({n: torch.from_numpy(tensor) for n, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_destination(path: Path) -> None:
     """Raises UserError if write_weights could not write there: before any long work."""
+    path = path.expanduser()
     if path.exists():
         raise UserError(f"{path} exists; choose another name, or delete it first")
     if path.suffix not in ("", _SAFETENSORS_SUFFIX, *_TORCH_SUFFIXES):
@@ -151,7 +158,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        return _strip_prefix(load_file(path))
+        return _strip_prefixes(load_file(path))
     except (SafetensorError, OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a .safetensors file: {error}") from error
 
@@ -164,21 +171,33 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that is no state dict can fail in any way
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a PyTorch state dict: {reason}") from error
+        raise UserError(
+            f"{path} cannot be read as a PyTorch state dict: it is damaged, or holds Python "
+            "objects besides tensors, which could run code; save model.state_dict() alone, with "
+            "torch.save"
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in content.items()
+    ):
         raise UserError(
             f"{path} holds no state dict: it should be what torch.save(model.state_dict(), ...) "
             f"writes, by itself or under {', '.join(map(repr, _WRAPPERS))}"
         )
     halves = (torch.bfloat16, torch.float16)  # NumPy has no bfloat16; float32 holds both exactly
     tensors = {n: t.float() if t.dtype in halves else t for n, t in content.items()}
-    return _strip_prefix({name: tensor.detach().numpy() for name, tensor in tensors.items()})
+    try:
+        return _strip_prefixes({name: tensor.detach().numpy() for name, tensor in tensors.items()})
+    except TypeError as error:
+        raise UserError(f"{path} holds tensors that are not plain arrays: {error}") from error
 
 
-def _strip_prefix(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Takes off what torch.nn.DataParallel puts before every name."""
-    return {name.removeprefix(_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}
+def _strip_prefixes(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def strip(name: str) -> str:
+        for prefix in (*_PREFIXES, *_PREFIXES):  # one within the other, in either order
+            name = name.removeprefix(prefix)
+        return name
+
+    return {strip(name): tensor for name, tensor in tensors.items()}

@@ -16,8 +16,13 @@ SMALL = [
 
 
 def run(main, directory: Path, *arguments: str) -> int:
-    """Runs an experiment as the shell would, in this process; returns its exit status."""
-    argv, sys.argv = sys.argv, ["experiment", *SMALL, "--out", str(directory), *arguments]
+    """Runs a small training experiment as the shell would; returns its exit status."""
+    return command(main, *SMALL, "--out", directory, *arguments)
+
+
+def command(main, *arguments: object) -> int:
+    """Runs a command as the shell would, in this process; returns its exit status."""
+    argv, sys.argv = sys.argv, ["command", *map(str, arguments)]
     try:
         run_command(main)
     except SystemExit as ended:

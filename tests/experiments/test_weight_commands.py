@@ -1,7 +1,6 @@
 """convert_weights, evaluate and --init-from, from the command line."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -9,10 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import c1_training, c7_no_batch_norm, convert_weights, evaluate
-from experiments.command import run_command
 from jaxresnet.train.metrics import read_json_lines
 from jaxresnet.train.weights import load_model
-from tests.experiments.running import losses, run
+from tests.experiments.running import command, losses, run
 
 
 @pytest.fixture(autouse=True)
@@ -25,18 +23,6 @@ def trained(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("trained") / "run"
     assert run(c1_training.main, directory, "--epochs", "1", "--learning-rate", "0.01") == 0
     return directory
-
-
-def command(main, *arguments) -> int:
-    """Runs a command as the shell would, in this process; returns its exit status."""
-    argv, sys.argv = sys.argv, ["command", *map(str, arguments)]
-    try:
-        run_command(main)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 def test_evaluate_repeats_what_the_run_found(trained, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """The other parts of the proof, small; and the command that runs them."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +9,6 @@ import pytest
 
 pytest.importorskip("torch", reason="compares with PyTorch")
 
-from experiments.command import run_command
 from experiments.fidelity import distribution, training
 from experiments.fidelity.__main__ import main
 from experiments.fidelity.comparison import Comparison, relative_difference
@@ -19,7 +17,9 @@ from experiments.fidelity.initialisation import compare_initialisation
 from experiments.fidelity.layers import compare_layers
 from experiments.fidelity.optimizers import compare_optimizers
 from jaxresnet.data.synthetic import load_synthetic
+from jaxresnet.optim import optimizer_names
 from jaxresnet.train.metrics import read_json_lines
+from tests.experiments.running import command
 
 
 def failures(comparisons: list[Comparison]) -> list[Comparison]:
@@ -69,6 +69,10 @@ def test_a_difference_beyond_its_bound_does_not_hold():
     assert Comparison("x", 1e-6, 1e-5).holds
     assert not Comparison("x", 2e-5, 1e-5).holds
     assert not Comparison("x", float("nan"), 1e-5).holds
+    # A NaN anywhere is no agreement; Python's max would pass over it.
+    curves = training.Curves("sgd", "float32", [1.0, float("nan")], [1.0, 1.0])
+    assert not curves.compare().holds
+    assert not Comparison("x", relative_difference([1.0, np.nan], [1.0, 1.0]), 1.0).holds
     assert relative_difference(np.array([1.0, 2.2]), np.array([1.0, 2.0])) == pytest.approx(0.1)
 
 
@@ -82,18 +86,17 @@ def test_means_further_apart_than_seeds_are_noticed():
 
     assert failures(distribution.compare_runs(runs(0.15))) == []
     assert len(failures(distribution.compare_runs(runs(0.25)))) == 2
+    # One run gone wrong here does not widen its own bound.
+    outlier = distribution.Run(distribution.SIDES[0], 3, [9.0] * 30)
+    assert len(failures(distribution.compare_runs([*runs(0.0), outlier]))) == 2
+
+
+def test_every_optimizer_is_trained_against_pytorch():
+    assert set(training.RATES) == set(optimizer_names())
 
 
 def fidelity(directory: Path, *arguments: str) -> int:
-    """Runs the experiment as the shell would; returns its exit status."""
-    argv, sys.argv = sys.argv, ["fidelity", "--quick", "--out", str(directory), *arguments]
-    try:
-        run_command(main)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
+    return command(main, "--quick", "--out", directory, *arguments)
 
 
 @pytest.fixture
@@ -122,6 +125,10 @@ def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
     for plot in ("training_float32.png", "training_float64.png", "distribution.png"):
         assert (tmp_path / plot).stat().st_size > 10_000
         assert f"({plot})" in report
+    assert "| jaxresnet | std. dev. |" in report
+    capsys.readouterr()
+    assert fidelity(tmp_path, *size, "--parts", *parts[1:], "training", "distribution") == 1
+    assert "…" not in capsys.readouterr().out  # nothing is run again
     runs = read_json_lines(tmp_path / "distribution.jsonl")
     assert [(run["side"], run["seed"]) for run in runs] == [
         (side, seed) for seed in (0, 1, 2) for side in distribution.SIDES
@@ -136,6 +143,7 @@ def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
     [
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--seeds", "-1"], "--seeds must be at least 0, got -1"),
+        (["--seeds", "1"], "--seeds needs at least two"),
         (["--seeds", "1", "1"], "--seeds names one twice: 1 1"),
         (["--train-images", "100"], "--train-images is 100"),
     ],

@@ -1,6 +1,10 @@
 """Weights by PyTorch's names: there and back, and what does not fit."""
 
+import hashlib
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -46,6 +50,20 @@ KUANGLIU_RESNET18 = {
 }
 
 
+# SHA-256, cut to 16 digits, over the lines "name shape" of the state dicts, in their order, of
+# torchvision 0.29.2's networks (1,000 classes) and of pytorch-cifar's (10 classes).
+IMAGENET: dict[str, Any] = {"stem": "imagenet", "num_classes": 1000}
+STATE_DICTS = [
+    ("torchvision", "resnet18", IMAGENET, "84fb10d9c6905a1c"),
+    ("torchvision", "resnet34", IMAGENET, "28f9096d51307499"),
+    ("torchvision", "resnet50", IMAGENET, "d7e4f8bb0a536344"),
+    ("torchvision", "resnet101", IMAGENET, "02c0f34f4842751f"),
+    ("torchvision", "resnet152", IMAGENET, "685c66205bc823aa"),
+    ("kuangliu", "resnet18", {}, "60df589497195d3c"),
+    ("kuangliu", "resnet50", {}, "1c92fb35fd9a17e5"),
+]
+
+
 def tiny(**options) -> Weights:
     """A thin ResNet-18 whose arrays all differ."""
     weights = weights_of(create_model("resnet18", width=4, rngs=nnx.Rngs(0), **options))
@@ -75,6 +93,13 @@ def test_names_and_shapes_are_pytorchs(name, options, names, expected, total):
     tensors = to_torch(weights_of(create_model(name, rngs=nnx.Rngs(0), **options)), names)
     assert {key: tensors[key].shape for key in expected} == expected
     assert len(tensors) == total
+
+
+@pytest.mark.parametrize(("names", "name", "options", "expected"), STATE_DICTS)
+def test_state_dicts_are_those_of_the_originals(names, name, options, expected):
+    tensors = to_torch(weights_of(create_model(name, rngs=nnx.Rngs(0), **options)), names)
+    lines = "\n".join(f"{key} {tensor.shape}" for key, tensor in tensors.items())
+    assert hashlib.sha256(lines.encode()).hexdigest()[:16] == expected
 
 
 @pytest.mark.parametrize("names", ["torchvision", "kuangliu"])
@@ -131,18 +156,22 @@ def test_all_that_does_not_fit_is_listed():
     assert "  missing: bn1.running_mean, layer3.1.bn2.bias" in lines
     assert "  unexpected: layer5.0.conv1.weight" in lines
     assert "  of another shape: fc.weight (1000, 32) instead of (10, 32)" in lines
-    assert "  of a dtype that float32 cannot hold: fc.bias int64" in lines
+    assert any("cannot hold" in line and line.endswith(": fc.bias int64") for line in lines)
 
 
-def test_a_long_list_is_cut_with_the_number_left_out():
+def test_counters_of_layers_that_are_not_there_are_unexpected():
     weights = tiny()
-    with pytest.raises(UserError, match=r"missing: .*, and 93 more"):
-        from_torch({"conv1.weight": to_torch(weights)["conv1.weight"]}, like(weights))
+    tensors = to_torch(weights) | {"layer9.bn1.num_batches_tracked": np.array(3)}
+    with pytest.raises(UserError, match=r"unexpected: layer9\.bn1\.num_batches_tracked"):
+        from_torch(tensors, like(weights))
+    bare = {name: t for name, t in to_torch(weights).items() if "num_batches" not in name}
+    assert from_torch(bare, like(weights)).batches == 0
 
 
-def test_half_precision_is_widened_exactly():
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
+def test_half_precision_is_widened_exactly(dtype):
     weights = tiny(norm="none")
-    halves = {name: tensor.astype(np.float16) for name, tensor in to_torch(weights).items()}
+    halves = {name: tensor.astype(dtype) for name, tensor in to_torch(weights).items()}
     found = to_torch(from_torch(halves, like(weights)))
     for name, tensor in halves.items():
         np.testing.assert_array_equal(found[name], tensor.astype(np.float32))
@@ -167,8 +196,22 @@ def test_the_model_is_told_from_its_tensors(name, options, names):
     assert found == {"name": name, "width": 4, **defaults, **options}
 
 
+@pytest.mark.parametrize("lost", ["conv1.weight", "fc.weight", "bn1.weight", "conv1.bias"])
+def test_a_lost_tensor_is_named_though_the_model_must_be_guessed(lost):
+    weights = tiny(conv_bias=True)
+    tensors = to_torch(weights)
+    del tensors[lost]
+
+    def load() -> None:
+        options = infer_model(tensors)
+        from_torch(tensors, weights_of(create_model(**options, rngs=nnx.Rngs(0))))
+
+    with pytest.raises(UserError, match=rf"missing: {lost}$"):
+        load()
+
+
 def test_tensors_of_something_else_are_refused():
     with pytest.raises(UserError, match=r"not those of a ResNet.*features\.0\.weight"):
         infer_model({"features.0.weight": np.zeros(3)})
-    with pytest.raises(UserError, match="the file has none"):
+    with pytest.raises(UserError, match="no tensors"):
         infer_model({})
