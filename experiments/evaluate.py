@@ -47,6 +47,8 @@ class WeightSettings:
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     out: Path | None = None
     """The run's directory. None: runs/evaluate/<name made from the settings>."""
+    fresh: bool = False
+    """Delete what an earlier evaluation left there first."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> None:
         prog=f"python -m experiments.{EXPERIMENT}",
         description=__doc__,
         args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     settings = all_settings.evaluate
     check_source(all_settings.data)
@@ -93,7 +95,9 @@ def main(arguments: list[str]) -> None:
         "--eval-images": len(dataset.test),
     }
     directory = settings.out or default_directory(EXPERIMENT, dataset.name, identity)
-    with open_run_directory(directory, identity, asdict(all_settings), describe_environment()):
+    with open_run_directory(
+        directory, identity, asdict(all_settings), describe_environment(), fresh=settings.fresh
+    ):
         result = _evaluate(settings, options, weights, dataset)
         table = _table(settings.weights, dataset, result)
         words = describe_model(options, weights)

@@ -41,6 +41,14 @@ def test_evaluate_repeats_what_the_run_found(trained, tmp_path, capsys):
         assert "synthetic images" in (out / "report.md").read_text()
 
 
+def test_another_evaluation_is_not_written_over(trained, tmp_path, capsys):
+    arguments = ["--weights", trained, "--data", "synthetic", "--out", tmp_path / "out"]
+    assert command(evaluate.main, *arguments, "--eval-images", "10") == 0
+    assert command(evaluate.main, *arguments, "--eval-images", "20") == 2
+    assert "--eval-images: 10 there, 20 now" in capsys.readouterr().err
+    assert command(evaluate.main, *arguments, "--eval-images", "20", "--fresh") == 0
+
+
 def test_a_run_starts_from_weights(trained, tmp_path, capsys):
     again = tmp_path / "again"
     assert command(convert_weights.main, trained, tmp_path / "weights") == 0
