@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     dataset = load_images(all_settings.data, None, settings.eval_images, console)
     if options["num_classes"] != len(dataset.class_names):
         raise UserError(
-            f"{settings.weights} has {options['num_classes']} classes, but {dataset.words} "
+            f"{settings.weights} is for {options['num_classes']} classes, but {dataset.location} "
             f"has {len(dataset.class_names)}"
         )
     identity = {
@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> None:
         words = describe_model(options, weights)
         introduction = f"{words}, in {settings.dtype}; {platform.machine()}."
         write_report(directory, "Evaluation", introduction, [table], console=console)
-        write_json(directory / "summary.json", {**identity, **asdict(result)})
+        write_json(directory / "summary.json", _summary(settings.weights, words, dataset, result))
         say(console, f"report: {directory / 'report.md'}")
 
 
@@ -120,6 +120,20 @@ def _evaluate(
         settings.batch_size,
         on_batch=lambda *_: None,
     )
+
+
+def _summary(path: Path, words: str, dataset: Dataset, result: EvalResult) -> dict[str, object]:
+    return {
+        "experiment": EXPERIMENT,
+        "images": dataset.words,
+        "weights": str(path),
+        "network": words,
+        "machine": platform.machine(),
+        "test_images": result.images,
+        "test_loss": result.loss,
+        "test_top1": result.top1,
+        "seconds": result.seconds,
+    }
 
 
 def _table(path: Path, dataset: Dataset, result: EvalResult) -> Table:

@@ -117,9 +117,15 @@ def infer_model(tensors: Tensors) -> dict[str, Any]:
             f"{counts} blocks: {', '.join(tensors) or 'no tensors'}"
         )
     ends = {"conv1.weight": 4, f"{convention.classifier}.weight": 2}
-    missing = [end for end, ndim in ends.items() if end not in tensors or tensors[end].ndim != ndim]
-    if missing:
-        raise UserError(f"the weights do not fit the model:\n  missing: {', '.join(missing)}")
+    missing = [end for end in ends if end not in tensors]
+    flat = [end for end, ndim in ends.items() if end in tensors and tensors[end].ndim != ndim]
+    if missing or flat:
+        _raise_misfit(
+            {
+                "missing": missing,
+                "of another shape": [f"{end} {tensors[end].shape}" for end in flat],
+            }
+        )
     stem, classifier = (tensors[end] for end in ends)
     return {
         "name": name,
@@ -204,7 +210,17 @@ def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> Non
             for name in both
             if not np.can_cast(found[name].dtype, np.float32)
         ],
+        # XLA's fused kernels on a CPU may drop a NaN, and the network would seem to work.
+        "with values that are not finite": [
+            name for name in both if not np.isfinite(found[name].astype(np.float32)).all()
+        ],
     }
-    lines = [f"  {title}: {', '.join(names)}" for title, names in problems.items() if names]
-    if lines:
-        raise UserError("the weights do not fit the model:\n" + "\n".join(lines))
+    if any(problems.values()):
+        _raise_misfit(problems)
+
+
+def _raise_misfit(problems: Mapping[str, list[str]]) -> None:
+    lines = [
+        f"  {len(names)} {title}: {', '.join(names)}" for title, names in problems.items() if names
+    ]
+    raise UserError("the weights do not fit the model:\n" + "\n".join(lines))

@@ -16,7 +16,7 @@ class StepMetrics(NamedTuple):
     """What a training step reports, all of shape ().
 
     loss: the mean over the batch, float32 at least. correct: int32, right answers.
-    finite: bool, whether the loss and all parameters after the step are finite.
+    finite: bool, whether the loss, and all parameters and statistics after the step, are finite.
     """
 
     loss: jax.Array
@@ -63,7 +63,7 @@ def make_train_step(network: Network, optimizer: optax.GradientTransformation, d
         return state, StepMetrics(
             loss=loss,
             correct=_is_correct(logits, labels).sum(dtype=jnp.int32),
-            finite=jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params)),
+            finite=jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((params, batch_stats))),
         )
 
     return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())

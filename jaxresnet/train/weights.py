@@ -114,7 +114,10 @@ def write_weights(path: Path, weights: Weights, names: Names) -> None:
     """
     check_destination(path)
     path = path.expanduser().resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror})") from error
     if path.suffix == "":
         save_weights(path, weights)
         return
@@ -130,6 +133,8 @@ def write_weights(path: Path, weights: Weights, names: Names) -> None:
 
             torch.save({n: torch.from_numpy(tensor) for n, tensor in tensors.items()}, temporary)
         temporary.replace(path)
+    except Exception as error:  # both libraries have errors of their own for a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -35,9 +35,10 @@ def test_evaluate_repeats_what_the_run_found(trained, tmp_path, capsys):
         out = tmp_path / f"of-{weights.name}"
         assert command(evaluate.main, "--weights", weights, *images, "--out", out) == 0
         summary = json.loads((out / "summary.json").read_text())
-        assert summary["images"] == 30
-        assert summary["loss"] == epoch["test_loss"]
-        assert summary["top1"] == epoch["test_top1"]
+        assert summary["test_images"] == 30
+        assert summary["test_loss"] == epoch["test_loss"]
+        assert summary["test_top1"] == epoch["test_top1"]
+        assert summary["images"] == "synthetic images"
         assert "synthetic images" in (out / "report.md").read_text()
 
 

@@ -153,10 +153,18 @@ def test_all_that_does_not_fit_is_listed():
     with pytest.raises(UserError) as raised:
         from_torch(tensors, like(weights))
     lines = str(raised.value).splitlines()
-    assert "  missing: bn1.running_mean, layer3.1.bn2.bias" in lines
-    assert "  unexpected: layer5.0.conv1.weight" in lines
-    assert "  of another shape: fc.weight (1000, 32) instead of (10, 32)" in lines
+    assert "  2 missing: bn1.running_mean, layer3.1.bn2.bias" in lines
+    assert "  1 unexpected: layer5.0.conv1.weight" in lines
+    assert "  1 of another shape: fc.weight (1000, 32) instead of (10, 32)" in lines
     assert any("cannot hold" in line and line.endswith(": fc.bias int64") for line in lines)
+
+
+def test_tensors_that_are_not_finite_are_refused():
+    weights = tiny()
+    tensors = to_torch(weights)
+    tensors["layer2.0.bn1.running_var"][1] = np.nan
+    with pytest.raises(UserError, match=r"not finite: layer2\.0\.bn1\.running_var$"):
+        from_torch(tensors, like(weights))
 
 
 def test_counters_of_layers_that_are_not_there_are_unexpected():

@@ -48,6 +48,12 @@ def test_safetensors_hold_pytorchs_tensors(weights, tmp_path):
     assert tensors["bn1.num_batches_tracked"] == 5
 
 
+def test_a_destination_that_cannot_be_written_is_named(weights, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/a\.safetensors cannot be written"):
+        write_weights(tmp_path / "file" / "a.safetensors", weights, "torchvision")
+
+
 def test_files_are_not_overwritten(weights, tmp_path):
     (tmp_path / "a.safetensors").touch()
     with pytest.raises(UserError, match=r"a\.safetensors exists"):
