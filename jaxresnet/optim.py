@@ -10,7 +10,7 @@ and register it; the weight decay before it and the learning rate after it are c
 As in the published runs (torch.optim with weight_decay), the decay is added to the gradient of
 every parameter before anything else sees it; it is not the decoupled decay of AdamW.
 
-Where Optax's definitions differ from PyTorch's, these follow PyTorch's:
+Where definitions are known to differ between libraries, these follow PyTorch's:
 - Adagrad: Optax starts the sum of squares at 0.1 and puts epsilon inside the root; here the sum
   starts at 0 and epsilon (1e-10) is added to the root.
 - Adadelta: the update is scaled by the learning rate, as in PyTorch; the paper has none. Epsilon

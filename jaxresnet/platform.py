@@ -2,6 +2,8 @@
 
 Nothing here changes what is computed beyond rounding, and settings that the user gave (XLA_FLAGS,
 allocator variables) win. Where a setting does not exist it is left out.
+XLA's fused CPU kernels, with these settings and with its defaults, may drop a NaN (relu, then a
+mean): what must notice one looks at the parameters and statistics, not at the loss alone.
 """
 
 import ctypes

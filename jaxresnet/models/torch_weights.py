@@ -195,7 +195,6 @@ def from_torch_axes(tensor: np.ndarray) -> np.ndarray:
 
 def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raises UserError with everything that does not fit."""
-
     both = [name for name in expected if name in found]
     problems = {
         "missing": [name for name in expected if name not in found],

@@ -12,11 +12,6 @@ from jaxresnet.train.metrics import read_json_lines
 from tests.experiments.running import losses, run, saved_params
 
 
-@pytest.fixture(autouse=True)
-def _restore_warnings(monkeypatch):
-    monkeypatch.setattr("warnings.showwarning", lambda *_args, **_kwargs: None)
-
-
 @pytest.fixture(scope="module")
 def c6_run(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("c6") / "run"

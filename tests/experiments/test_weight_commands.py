@@ -13,11 +13,6 @@ from jaxresnet.train.weights import load_model
 from tests.experiments.running import command, losses, run
 
 
-@pytest.fixture(autouse=True)
-def _restore_warnings(monkeypatch):
-    monkeypatch.setattr("warnings.showwarning", lambda *_args, **_kwargs: None)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("trained") / "run"

@@ -74,3 +74,14 @@ def test_dropout_differs_from_step_to_step_and_repeats():
     first, second = two_losses()
     assert first != second
     assert two_losses() == [first, second]
+
+
+def test_statistics_that_are_not_finite_are_noticed_though_the_loss_is_finite():
+    network, params, batch_stats = split_model(tiny())
+    optimizer = create_optimizer("sgd", OptimizerOptions(0.1))
+    for value, finite in ((0.0, True), (np.nan, False)):
+        batch_stats["stem"]["norm"]["mean"] = jnp.full(4, value)
+        state = create_state(params, batch_stats, optimizer)
+        _, metrics = make_train_step(network, optimizer, 0)(state, IMAGES, LABELS)
+        assert np.isfinite(metrics.loss)
+        assert bool(metrics.finite) == finite
