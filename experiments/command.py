@@ -31,7 +31,7 @@ def run_command(main: Callable[[list[str]], None]) -> None:
     0: done. 1: the training diverged, a check failed, or a file could not be written. 2: bad input.
     128 + n: stopped by signal n.
     """
-    platform.keep_freed_memory()
+    platform.prepare_process()
     platform.cache_compiled_programs(cache_directory() / "compiled")
     error_console = Console(stderr=True)
 

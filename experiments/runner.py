@@ -45,7 +45,7 @@ from jaxresnet.train.weights import load_weights, weights_fingerprint
 _FREE = {
     "data": {"data", "data_dir", "loader", "workers", "prefetch"},
     "model": {"init_from"},
-    "output": {"out", "fresh", "quick", "checkpoint_every"},
+    "output": {"out", "fresh", "quick", "verbose", "checkpoint_every"},
 }
 
 
@@ -63,6 +63,9 @@ def run_experiment(
       Stopped, Diverged: see Trainer.run.
     """
     console = make_console()
+    if settings.output.verbose:
+        for setting in platform.settings():
+            say(console, f"{setting.name} = {setting.value}: {setting.why}")
     if settings.output.out is not None:
         check_directory(settings.output.out, experiment)
     data = settings.data
@@ -113,6 +116,7 @@ def _create_network(settings: Settings, dataset: Dataset, norm: Norm) -> tuple[N
         norm=norm,
         width=settings.model.width,
         dtype=jnp.dtype(settings.model.dtype),
+        convolution=settings.model.convolution,
         rngs=nnx.Rngs(settings.training.seed),
     )
     network, params, batch_stats = split_model(model)

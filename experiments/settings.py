@@ -10,6 +10,7 @@ import tyro
 from jaxresnet.data.load import DataChoice
 from jaxresnet.data.pipeline import Workers
 from jaxresnet.errors import UserError
+from jaxresnet.models.conv import Convolution
 from jaxresnet.models.resnet import MODELS
 from jaxresnet.optim import OptimizerOptions, get_optimizer, optimizer_names
 
@@ -60,6 +61,9 @@ class ModelSettings:
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and activations; parameters and statistics stay float32."""
+    convolution: Convolution = "fast"
+    """fast: gradients written for the CPU, the same but for rounding. plain: JAX's own. Devices
+    other than a CPU always have JAX's own."""
     init_from: Path | None = None
     """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
     kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
@@ -119,6 +123,8 @@ class OutputSettings:
     """Delete what an earlier start of this run left, and begin anew."""
     quick: bool = False
     """Change the defaults to a small run on built-in images, a minute or two on two cores."""
+    verbose: bool = False
+    """Print what was switched on to make it fast, and why that is safe."""
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of each epoch is always saved."""
 
@@ -246,7 +252,7 @@ def follows_published_protocol(settings: Settings, train_images: int, synthetic:
     return (
         as_published
         and rates == {PUBLISHED_LEARNING_RATE}
-        and settings.model == ModelSettings()
+        and dataclasses.replace(settings.model, convolution="fast") == ModelSettings()
         and train_images == CIFAR10_TRAIN_IMAGES
         and not synthetic
     )

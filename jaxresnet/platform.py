@@ -1,7 +1,7 @@
-"""The device, and the compiler and memory settings that make it fast.
+"""The device, and the compiler, memory and dispatch settings that make it fast.
 
 Nothing here changes what is computed beyond rounding, and settings that the user gave (XLA_FLAGS,
-allocator variables) win. Where a setting does not exist it is left out.
+allocator and JAX variables) win. Where a setting does not exist it is left out.
 XLA's fused CPU kernels, with these settings and with its defaults, may drop a NaN (relu, then a
 mean): what must notice one looks at the parameters and statistics, not at the loss alone.
 """
@@ -12,38 +12,62 @@ import platform
 import sys
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-# XLA:CPU hands whole fused groups of operations to the YNN library, convolutions too, which is
-# slower than XLA's own (Eigen) kernels; only for reductions (batch norm's sums) is it faster.
-_YNN_OPTION = "xla_cpu_experimental_ynn_fusion_type"
-_CPU_OPTIONS = {_YNN_OPTION: "LIBRARY_FUSION_TYPE_REDUCE"}
+_YNN, _ONEDNN = "xla_cpu_experimental_ynn_fusion_type", "xla_cpu_experimental_onednn_custom_call"
+_CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE", _ONEDNN: True}
 
 # From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+_freed_memory_kept = False  # for settings()
 
 
-_freed_memory_kept = False  # for describe()
+class Setting(NamedTuple):
+    """Something that was switched on, and why that is safe."""
+
+    name: str
+    value: str
+    why: str
 
 
-def keep_freed_memory() -> bool:
-    """Tells glibc to reuse freed blocks instead of returning them to the kernel.
-
-    XLA:CPU allocates its temporaries anew for each call; every training step would fault in
-    about a gigabyte page by page. Call it before JAX allocates. True if it took effect.
-    """
+def prepare_process() -> None:
+    """Sets the allocator and the dispatch; call it before JAX allocates."""
     global _freed_memory_kept
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
+    _freed_memory_kept = _keep_freed_memory()
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def _keep_freed_memory() -> bool:
+    """Tells glibc to reuse freed blocks instead of returning them to the kernel."""
+    mallopt = _libc_function("mallopt")
+    if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     # -1: never trim; the largest int would still return anything above 2 GB.
-    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
-    _freed_memory_kept = all(mallopt(parameter, value) for parameter, value in wanted.items())
-    return _freed_memory_kept
+    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}
+    return all(mallopt(parameter, value) for parameter, value in wanted.items())
+
+
+def release_unused_memory() -> None:
+    """Returns what compiling has left in the allocator to the kernel; training does not need it."""
+    if _freed_memory_kept:
+        malloc_trim = _libc_function("malloc_trim")
+        if malloc_trim is not None:
+            malloc_trim(0)
+
+
+def _libc_function(name: str):
+    """A function of glibc, None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return getattr(ctypes.CDLL("libc.so.6"), name)
+    except (OSError, AttributeError):
+        return None
 
 
 def cache_compiled_programs(directory: Path) -> None:
@@ -53,15 +77,78 @@ def cache_compiled_programs(directory: Path) -> None:
 
 
 @cache
-def compiler_options() -> dict[str, str]:
+def compiler_options() -> dict[str, str | bool]:
     """Options for jax.jit(..., compiler_options=...) on the default device; maybe none."""
-    if jax.default_backend() != "cpu" or _YNN_OPTION in os.environ.get("XLA_FLAGS", ""):
+    if jax.default_backend() != "cpu":
         return {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    wanted = {name: value for name, value in _CPU_OPTIONS.items() if name not in flags}
+    return {name: value for name, value in wanted.items() if _is_known(name, value)}
+
+
+def _is_known(name: str, value: str | bool) -> bool:
     try:
-        jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS).lower(0).compile()
+        jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(0).compile()
     except jax.errors.JaxRuntimeError:  # this jaxlib does not know the option
-        return {}
-    return dict(_CPU_OPTIONS)
+        return False
+    return True
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether XLA hands convolutions to oneDNN: an older jaxlib takes the option and does not."""
+    if jax.default_backend() != "cpu":
+        return False
+
+    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 16), (3, 3, 16, 16))]
+    program = jax.jit(convolve, compiler_options=compiler_options()).lower(*shapes).compile()
+    return "__onednn$convolution" in (program.as_text() or "")
+
+
+def settings() -> list[Setting]:
+    """What was switched on here, for environment.json and --verbose."""
+    found = []
+    options = compiler_options()
+    if _YNN in options:
+        found.append(
+            Setting(
+                f"compiler option {_YNN}",
+                str(options[_YNN]),
+                "XLA's YNN library is kept to sums, where it is fast; it only chooses kernels",
+            )
+        )
+    if has_onednn():
+        found.append(
+            Setting(
+                f"compiler option {_ONEDNN}",
+                str(options.get(_ONEDNN, "by XLA_FLAGS")),
+                "convolutions and matrix products run in oneDNN, which PyTorch uses too",
+            )
+        )
+    if _freed_memory_kept:
+        found.append(
+            Setting(
+                "glibc mallopt",
+                "M_MMAP_MAX=0 M_TRIM_THRESHOLD=-1",
+                "a step's memory is reused by the next one instead of faulted in again; the "
+                "process keeps its peak",
+            )
+        )
+    if jax.default_backend() == "cpu" and not jax.config.read("jax_cpu_enable_async_dispatch"):
+        found.append(
+            Setting(
+                "jax_cpu_enable_async_dispatch",
+                "False",
+                "a step's memory is free again before the next one starts; batches are still "
+                "made meanwhile, by other threads",
+            )
+        )
+    return found
 
 
 def describe() -> dict[str, object]:
@@ -74,8 +161,7 @@ def describe() -> dict[str, object]:
         "processor": _processor(),
         "cpu_threads": _cpu_threads(),
         "system": f"{platform.system()} {platform.release()}",
-        "compiler_options": compiler_options(),
-        "freed_memory_kept": _freed_memory_kept,
+        "fast_settings": [setting._asdict() for setting in settings()],
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS"),

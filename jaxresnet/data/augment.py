@@ -51,7 +51,7 @@ def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 1) | stream]))
 
 
-def normalise(images: jax.Array) -> jax.Array:
+def normalise(images: jax.Array | np.ndarray) -> jax.Array:
     """uint8 (..., 3) -> float32 (images / 255 - mean) / std, torchvision's to the last bit.
 
     A look-up of the 256 values that a channel can take: the compiler may turn the divisions of

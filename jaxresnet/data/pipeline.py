@@ -61,6 +61,16 @@ class TfDataLoader:
         for images, labels in dataset.with_options(self._options()).as_numpy_iterator():
             yield Batch(images, labels)
 
+    def arguments(self, size: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and dtypes of a batch of that many images."""
+        images = jax.ShapeDtypeStruct((size, *self._images.shape[1:]), np.uint8)
+        return images, jax.ShapeDtypeStruct((size,), np.int32)
+
+    @staticmethod
+    def read(images: jax.Array, labels: jax.Array) -> Batch:
+        """Nothing is left to do in the training step."""
+        return Batch(images, labels)
+
     def _options(self):
         options = import_tensorflow().data.Options()
         # The pool is private because TensorFlow's own would compete with XLA's for the cores.

@@ -15,13 +15,14 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.conv import Conv
+from jaxresnet.models.conv import Conv, Convolution
 from jaxresnet.models.layers import (
     BatchNorm,
     Linear,
     dropout,
     global_average_pool,
     max_pool,
+    relu,
 )
 
 Stem = Literal["cifar", "imagenet"]
@@ -35,6 +36,7 @@ class LayerOptions:
     norm: Norm = "batch"
     conv_bias: bool = False
     dtype: DTypeLike = jnp.float32
+    convolution: Convolution = "fast"
 
 
 class ConvNorm(nnx.Module):
@@ -57,6 +59,7 @@ class ConvNorm(nnx.Module):
             stride=stride,
             use_bias=options.conv_bias,
             dtype=options.dtype,
+            convolution=options.convolution,
             rngs=rngs,
         )
         use_norm = options.norm == "batch"
@@ -80,9 +83,9 @@ class BasicBlock(nnx.Module):
         self.shortcut = _shortcut(in_features, width, stride, options, rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = nnx.relu(self.conv1(x, train=train))
+        y = relu(self.conv1(x, train=train))
         y = self.conv2(y, train=train)
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
+        return relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
 
 
 class Bottleneck(nnx.Module):
@@ -100,10 +103,10 @@ class Bottleneck(nnx.Module):
         self.shortcut = _shortcut(in_features, out_features, stride, options, rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = nnx.relu(self.conv1(x, train=train))
-        y = nnx.relu(self.conv2(y, train=train))
+        y = relu(self.conv1(x, train=train))
+        y = relu(self.conv2(y, train=train))
         y = self.conv3(y, train=train)
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
+        return relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
 
 
 def _shortcut(
@@ -130,9 +133,10 @@ class ResNet(nnx.Module):
         dropout_rate: float = 0.0,
         width: int = 64,
         dtype: DTypeLike = jnp.float32,
+        convolution: Convolution = "fast",
         rngs: nnx.Rngs,
     ):
-        options = LayerOptions(norm, conv_bias, dtype)
+        options = LayerOptions(norm, conv_bias, dtype, convolution)
         self.dropout_rate = dropout_rate
         self.max_pool = stem == "imagenet"
         kernel_size, stride = (7, 2) if stem == "imagenet" else (3, 1)
@@ -157,7 +161,7 @@ class ResNet(nnx.Module):
 
         `dropout_key` is needed when training with a dropout rate above zero.
         """
-        x = nnx.relu(self.stem(images, train=train))
+        x = relu(self.stem(images, train=train))
         if self.max_pool:
             x = max_pool(x)
         for blocks in self.stages:

@@ -6,7 +6,7 @@ batches from (seed, epoch, batch), and the log is rewound to the same step.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxresnet import platform
 from jaxresnet.data.dataset import Split
 from jaxresnet.data.pipeline import Batch
 from jaxresnet.errors import UserError
@@ -29,9 +30,14 @@ from jaxresnet.train.timing import PendingStep, StepRecord, StepWatcher
 
 
 class Loader(Protocol):
-    """Turns (seed, epoch, first batch) into batches."""
+    """Turns (seed, epoch, first batch) into what `read`, a part of the step, makes a batch of."""
 
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]: ...
+
+    def arguments(self, size: int) -> tuple[jax.ShapeDtypeStruct, ...]: ...
+
+    @property
+    def read(self) -> Callable[..., Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -139,25 +145,23 @@ class Trainer:
         training = self._training
         self._progress.compiling(training.label)
         start = time.perf_counter()
-        train_step = make_train_step(training.network, training.optimizer, training.seed)
+        loader = training.loader
+        train_step = make_train_step(
+            training.network, training.optimizer, training.seed, loader.read
+        )
         eval_step = make_eval_step(training.network)
         state, full = self._state, training.batch_size
         sizes = sorted({full, training.train_size % full or full})
         mask = jax.ShapeDtypeStruct((full,), bool)
-        lowered = [train_step.lower(state, *self._abstract_batch(size)) for size in sizes]
-        lowered.append(
-            eval_step.lower(state.params, state.batch_stats, *self._abstract_batch(full), mask)
-        )
+        lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
+        images = jax.ShapeDtypeStruct((full, *training.test.images.shape[1:]), np.uint8)
+        labels = jax.ShapeDtypeStruct((full,), np.int32)
+        lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))
         with ThreadPoolExecutor() as pool:
             *train_steps, self._eval_step = pool.map(lambda program: program.compile(), lowered)
         self._train_steps = dict(zip(sizes, train_steps, strict=True))
+        platform.release_unused_memory()
         return time.perf_counter() - start
-
-    def _abstract_batch(self, size: int) -> Batch:
-        shape = (size, *self._training.test.images.shape[1:])
-        images: Any = jax.ShapeDtypeStruct(shape, np.uint8)
-        labels: Any = jax.ShapeDtypeStruct((size,), np.int32)
-        return Batch(images, labels)
 
     def _train_epoch(self, epoch: int, earlier: list[StepRecord]) -> list[StepRecord]:
         """Takes the epoch's remaining steps and returns their records.
@@ -175,10 +179,10 @@ class Trainer:
             batches = training.loader.epoch(epoch, first_batch)
             for batch in range(first_batch, training.steps_per_epoch):
                 asked = time.perf_counter()
-                images, labels = next(batches)
+                arguments = next(batches)
                 ready = time.perf_counter()
-                size = len(labels)
-                self._state, metrics = self._train_steps[size](self._state, images, labels)
+                size = min(training.batch_size, training.train_size - batch * training.batch_size)
+                self._state, metrics = self._train_steps[size](self._state, *arguments)
                 watcher.submit(PendingStep(step, epoch, batch, size, ready - asked, ready, metrics))
                 step += 1
                 records += self._record(watcher.completed())

@@ -1,5 +1,6 @@
 """One training step and one evaluation step: pure functions, compiled ahead of time."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import optax
 
 from jaxresnet import platform
 from jaxresnet.data.augment import normalise
+from jaxresnet.data.pipeline import Batch
 from jaxresnet.train.state import Arrays, Network, TrainState
 
 
@@ -31,21 +33,28 @@ class EvalMetrics(NamedTuple):
     correct: jax.Array
 
 
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _cross_entropy(logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
     dtype = np.promote_types(logits.dtype, np.float32)  # bfloat16 is too coarse for it
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(dtype), labels)
 
 
-def _is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _is_correct(logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
     return jax.lax.argmax(logits, 1, jnp.int32) == labels
 
 
-def make_train_step(network: Network, optimizer: optax.GradientTransformation, dropout_seed: int):
-    """(state, images uint8, labels int32) -> (state, StepMetrics), jitted, its state donated."""
+def make_train_step(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    dropout_seed: int,
+    read: Callable[..., Batch] = Batch,
+):
+    """(state, images uint8, labels int32) -> (state, StepMetrics), jitted, its state donated.
 
-    def train_step(
-        state: TrainState, images: jax.Array, labels: jax.Array
-    ) -> tuple[TrainState, StepMetrics]:
+    read: makes the images and the labels inside the step, from whatever else a loader hands out.
+    """
+
+    def train_step(state: TrainState, *arguments: jax.Array) -> tuple[TrainState, StepMetrics]:
+        images, labels = read(*arguments)
         dropout_key = jax.random.fold_in(jax.random.key(dropout_seed), state.step)
         inputs = normalise(images)
 

@@ -1,5 +1,6 @@
 """Batches: the same for every loader and any number of workers, whole, and as PyTorch crops."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -23,7 +24,8 @@ def tfdata(split: Split, workers) -> TfDataLoader:
 
 
 def collect(loader, epoch: int, first_batch: int = 0):
-    batches = list(loader.epoch(epoch, first_batch))
+    read = jax.jit(loader.read)
+    batches = [read(*arguments) for arguments in loader.epoch(epoch, first_batch)]
     return [np.asarray(b.images) for b in batches], [np.asarray(b.labels) for b in batches]
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxresnet.models.conv import Conv
-from jaxresnet.models.layers import BatchNorm, Linear, dropout
+from jaxresnet.models.layers import BatchNorm, Linear, dropout, normalise_batch, relu
 
 
 def numpy_conv(images: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
@@ -89,6 +89,44 @@ def test_batch_norm_keeps_float32_statistics_of_bfloat16_inputs():
     outputs = norm(jnp.ones((4, 2, 2, 2), jnp.bfloat16), train=True)
     assert outputs.dtype == jnp.bfloat16
     assert norm.mean[...].dtype == norm.variance[...].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2**-6)])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_the_gradient_of_batch_norm_is_that_of_its_definition(dtype, bound, mean):
+    """Against the chain rule through the batch's mean and variance, in float64."""
+    generator = np.random.default_rng(0)
+    x, g = generator.normal(mean, 2, (6, 5, 4, 3)), generator.normal(size=(6, 5, 4, 3))
+    x, g = (np.asarray(jnp.asarray(v, dtype).astype(jnp.float32), np.float64) for v in (x, g))
+    scale, bias = np.array([1.0, 2.0, -0.5]), np.array([0.0, 1.0, 3.0])
+    _, backward = jax.vjp(
+        lambda *arguments: normalise_batch(*arguments, jnp.dtype(dtype))[0],
+        jnp.asarray(x, dtype),
+        jnp.asarray(scale, jnp.float32),
+        jnp.asarray(bias, jnp.float32),
+    )
+    found = backward(jnp.asarray(g, dtype))
+    assert [value.dtype for value in found] == [jnp.dtype(dtype), jnp.float32, jnp.float32]
+
+    count, axes = 6 * 5 * 4, (0, 1, 2)
+    centred = x - x.mean(axes)
+    inverse = (x.var(axes) + 1e-5) ** -0.5
+    d_normalised = g * scale
+    d_variance = (d_normalised * centred).sum(axes) * -0.5 * inverse**3
+    d_mean = -(d_normalised * inverse).sum(axes) - d_variance * 2 * centred.mean(axes)
+    dx = d_normalised * inverse + d_variance * 2 * centred / count + d_mean / count
+    for ours, theirs in zip(
+        found, (dx, (g * centred * inverse).sum(axes), g.sum(axes)), strict=True
+    ):
+        difference = np.abs(np.asarray(ours.astype(jnp.float32)) - theirs).max()
+        assert difference <= bound * np.abs(theirs).max()
+
+
+def test_relu_passes_gradients_where_its_output_is_positive():
+    x = jnp.array([-2.0, -0.0, 0.0, 1e-30, 3.0])
+    outputs, backward = jax.vjp(relu, x)
+    np.testing.assert_array_equal(outputs, np.maximum(x, 0))
+    np.testing.assert_array_equal(backward(jnp.full(5, 7.0))[0], [0, 0, 0, 7, 7])
 
 
 def test_dropout_keeps_the_expected_value():

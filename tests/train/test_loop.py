@@ -33,6 +33,7 @@ class StoppingLoader:
 
     def __init__(self, loader, stop: StopRequest, after: int | None):
         self._loader, self._stop, self._left = loader, stop, after
+        self.arguments, self.read = loader.arguments, loader.read
 
     def epoch(self, epoch: int, first_batch: int = 0):
         for batch in self._loader.epoch(epoch, first_batch):

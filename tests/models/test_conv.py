@@ -1,0 +1,113 @@
+"""The fast convolution against JAX's own: outputs and both gradients, to rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxresnet import platform
+from jaxresnet.models import conv
+from jaxresnet.models.conv import Conv, fast_conv, plain_conv
+from jaxresnet.models.resnet import create_model
+
+# Largest difference over the tensor's largest magnitude. bfloat16 keeps eight bits.
+BOUNDS = {"float32": 1e-5, "bfloat16": 2**-7}
+
+
+def outputs_and_gradients(function, dtype, x, kernel, stride, padding):
+    """Outputs and gradients for a fixed random gradient of the outputs, as float32 NumPy."""
+
+    @jax.jit
+    def run(x, kernel):
+        outputs, backward = jax.vjp(lambda x, k: function(x, k, stride, padding), x, kernel)
+        g = np.random.default_rng(1).normal(size=outputs.shape)
+        return outputs, *backward(jnp.asarray(g, outputs.dtype))
+
+    found = run(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
+    assert {value.dtype for value in found} == {jnp.dtype(dtype)}
+    return [np.asarray(value.astype(jnp.float32)) for value in found]
+
+
+def check(shape, kernel_shape, stride, padding, dtypes=("float32", "bfloat16")):
+    """For bfloat16 the expected values come from the same rounded numbers in float32."""
+    generator = np.random.default_rng(0)
+    for dtype in dtypes:
+        x, kernel = (
+            np.asarray(jnp.asarray(generator.normal(size=s), dtype).astype(jnp.float32))
+            for s in (shape, kernel_shape)
+        )
+        found = outputs_and_gradients(fast_conv, dtype, x, kernel, stride, padding)
+        expected = outputs_and_gradients(plain_conv, "float32", x, kernel, stride, padding)
+        if dtype == "bfloat16":  # g is rounded too, so the gradients need it rounded
+            expected[1:] = outputs_and_gradients(plain_conv, dtype, x, kernel, stride, padding)[1:]
+        for name, ours, theirs in zip(("y", "dx", "dk"), found, expected, strict=True):
+            difference = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
+            assert difference <= BOUNDS[dtype], (name, dtype, shape, kernel_shape, stride)
+
+
+@pytest.fixture(params=[True, False], ids=["3d", "2d"])
+def _either_form(request, monkeypatch):
+    """Both ways to write the kernel's gradient, in slices even for small batches."""
+    monkeypatch.setattr(platform, "has_onednn", lambda: request.param)
+    monkeypatch.setattr(conv, "_SLICE_VALUES", 64)
+    monkeypatch.setattr(conv, "_SLICE_IMAGES", 2)
+
+
+@pytest.mark.usefixtures("_either_form")
+@pytest.mark.parametrize("seed", range(12))
+def test_any_shape_stride_and_batch(seed):
+    draw = np.random.default_rng(seed)
+    size, stride = int(draw.choice([1, 2, 3, 4, 5, 7])), int(draw.choice([1, 2, 3]))
+    padding = int(draw.integers(0, size // 2 + 1))
+    least = size - 2 * padding  # at least one output
+    height, width = (max(least, int(v)) for v in draw.integers(1, 12, 2))
+    batch, features, outputs = (int(v) for v in draw.integers(1, 9, 3))
+    check((batch, height, width, features), (size, size, features, outputs), stride, padding)
+
+
+@pytest.mark.usefixtures("_either_form")
+@pytest.mark.parametrize("batch", [1, 7, 8, 12])
+def test_batches_that_slices_do_and_do_not_divide(batch):
+    check((batch, 5, 6, 4), (3, 3, 4, 3), 2, 1)
+
+
+def shapes_of(name: str, stem: str, size: int) -> set[tuple]:
+    """(image shape, kernel shape, stride, padding) of each convolution of a network."""
+    found = set()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def note(x, kernel, stride, padding):
+            found.add((x.shape, kernel.shape, stride, padding))
+            return plain_conv(x, kernel, stride, padding)
+
+        patch.setattr(conv, "fast_conv", note)
+        model = create_model(name, stem=stem, rngs=nnx.Rngs(0))
+        jax.eval_shape(lambda x: model(x, train=False), jnp.zeros((2, size, size, 3)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stem", "size"), [("resnet18", "cifar", 32), ("resnet152", "imagenet", 224)]
+)
+def test_every_shape_of_the_networks(name, stem, size):
+    shapes = shapes_of(name, stem, size)
+    assert len(shapes) >= 11
+    for shape, kernel_shape, stride, padding in sorted(shapes):
+        check(shape, kernel_shape, stride, padding)
+
+
+@pytest.mark.parametrize("convolution", ["fast", "plain"])
+def test_the_plain_convolution_can_be_chosen(convolution, monkeypatch):
+    used = []
+    for name, function in (("fast", fast_conv), ("plain", plain_conv)):
+
+        def note(*arguments, name=name, function=function):
+            used.append(name)
+            return function(*arguments)
+
+        monkeypatch.setattr(conv, f"{name}_conv", note)
+    layer = Conv(3, 4, 3, convolution=convolution, rngs=nnx.Rngs(0))
+    layer(jnp.ones((1, 4, 4, 3)))
+    assert used[0] == (convolution if jax.default_backend() == "cpu" else "plain")
