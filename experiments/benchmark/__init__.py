@@ -1,0 +1,1 @@
+"""What the benchmarks share: contestants in processes of their own that run in turn."""
