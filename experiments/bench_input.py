@@ -129,9 +129,12 @@ def _contestants(
     }
     ours, theirs = "experiments.benchmark.jax_input", "experiments.benchmark.torch_input"
     contestants = [
-        Contestant(f"tf.data, workers {workers}", ours, {**common, "workers": workers})
+        Contestant(
+            f"tf.data, workers {workers}", ours, {**common, "loader": "tfdata", "workers": workers}
+        )
         for workers in settings.workers
     ]
+    contestants.append(Contestant("resident", ours, {**common, "loader": "resident"}))
     if torch_python is not None:
         contestants += [
             Contestant(

@@ -34,7 +34,7 @@ class InputContest:
 def input_findings(of: InputContest) -> Findings:
     """Each contestant against PyTorch's last one, or the first of all where there is none."""
     results = of.contest.results
-    ours = [result for result in results if not result.pytorch]
+    ours = [result for result in results if result.start["transforms"] == "tfdata"]
     theirs = [result for result in results if result.pytorch]
     base = theirs[-1] if theirs else results[0]
     best = best_to_best(ours, theirs) if theirs else None
@@ -72,8 +72,9 @@ def _introduction(of: InputContest, best: Spread | None) -> str:
     )
     words = (
         f"{platform.machine()}. Random crop of padding 4, horizontal flip, normalised float32 "
-        "images. tf.data hands over uint8, which JAX normalises on the device; that is in its "
-        "time. Each contestant runs in a process of its own, and they take turns. "
+        "images. tf.data hands over uint8, which JAX normalises; resident is cut and normalised "
+        "by JAX alone, as a training step does. That is in their times. Each contestant runs in "
+        "a process of its own, and they take turns. "
         f"{'; '.join(versions)}."
     )
     if best is not None:

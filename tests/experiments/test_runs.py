@@ -80,6 +80,19 @@ def test_when_one_optimizer_diverges_the_others_are_reported(tmp_path, capsys):
     assert "| SGD |" not in report
 
 
+def test_both_convolutions_train_alike_and_verbose_says_what_is_on(tmp_path, capsys):
+    for convolution in ("fast", "plain"):
+        arguments = ["--epochs", "1", "--convolution", convolution, "--verbose"]
+        assert run(c1_training.main, tmp_path / convolution, *arguments) == 0
+    fast, plain = losses(tmp_path / "fast"), losses(tmp_path / "plain")
+    np.testing.assert_allclose(fast, plain, rtol=1e-3)
+    assert len(fast) == 3
+    output = capsys.readouterr().out
+    environment = json.loads((tmp_path / "fast" / "environment.json").read_text())
+    for setting in environment["fast_settings"]:
+        assert f"{setting['name']} = {setting['value']}: {setting['why']}" in output
+
+
 def test_the_same_command_again_trains_nothing(c6_run, capsys):
     before = (c6_run / "steps.jsonl").read_text()
     assert run(c6_optimizers.main, c6_run, "--epochs", "2") == 0
