@@ -44,7 +44,8 @@ class DataSettings(SourceSettings):
     eval_images: int | None = None
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     loader: Literal["tfdata", "resident"] = "tfdata"
-    """tfdata: batches are made on the host. resident: the whole set is kept on the device."""
+    """tfdata: batches are made on the host. resident: the whole set is kept on the device,
+    and the step crops and flips."""
     workers: Workers = 2
     """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
     prefetch: int = 2
@@ -62,8 +63,8 @@ class ModelSettings:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and activations; parameters and statistics stay float32."""
     convolution: Convolution = "fast"
-    """fast: gradients written for the CPU, the same but for rounding. plain: JAX's own. Devices
-    other than a CPU always have JAX's own."""
+    """Whose gradients. fast: written for the CPU, the same but for rounding. plain: JAX's own, as
+    on every other device."""
     init_from: Path | None = None
     """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
     kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of

@@ -10,12 +10,12 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 _YNN, _ONEDNN = "xla_cpu_experimental_ynn_fusion_type", "xla_cpu_experimental_onednn_custom_call"
 _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE", _ONEDNN: True}
@@ -23,7 +23,7 @@ _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE", _ONED
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
-_freed_memory_kept = False  # for settings()
+_freed_memory_kept = _dispatch_inline = False  # for settings()
 
 
 class Setting(NamedTuple):
@@ -36,20 +36,35 @@ class Setting(NamedTuple):
 
 def prepare_process() -> None:
     """Sets the allocator and the dispatch; call it before JAX allocates."""
-    global _freed_memory_kept
+    global _freed_memory_kept, _dispatch_inline
     _freed_memory_kept = _keep_freed_memory()
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _dispatch_inline = _dispatch_in_the_call()
 
 
 def _keep_freed_memory() -> bool:
     """Tells glibc to reuse freed blocks instead of returning them to the kernel."""
     mallopt = _libc_function("mallopt")
-    if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
+    users = (
+        any(name.startswith("MALLOC_") for name in os.environ)
+        or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+        or "malloc" in os.environ.get("LD_PRELOAD", "")
+    )
+    if mallopt is None or users:
         return False
     # -1: never trim; the largest int would still return anything above 2 GB.
     wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}
     return all(mallopt(parameter, value) for parameter, value in wanted.items())
+
+
+def _dispatch_in_the_call() -> bool:
+    """Tells JAX to run CPU programs in the call that asks for them."""
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" in os.environ:
+        return False
+    try:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    except AttributeError:  # another JAX
+        return False
+    return True
 
 
 def release_unused_memory() -> None:
@@ -60,7 +75,7 @@ def release_unused_memory() -> None:
             malloc_trim(0)
 
 
-def _libc_function(name: str):
+def _libc_function(name: str) -> Callable[..., int] | None:
     """A function of glibc, None where there is none."""
     if sys.platform != "linux":
         return None
@@ -76,9 +91,16 @@ def cache_compiled_programs(directory: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(directory))
 
 
-@cache
 def compiler_options() -> dict[str, str | bool]:
     """Options for jax.jit(..., compiler_options=...) on the default device; maybe none."""
+    options = dict(_known_options())
+    if not has_onednn("float32"):
+        options.pop(_ONEDNN, None)
+    return options
+
+
+@cache
+def _known_options() -> dict[str, str | bool]:
     if jax.default_backend() != "cpu":
         return {}
     flags = os.environ.get("XLA_FLAGS", "")
@@ -95,8 +117,12 @@ def _is_known(name: str, value: str | bool) -> bool:
 
 
 @cache
-def has_onednn() -> bool:
-    """Whether XLA hands convolutions to oneDNN: an older jaxlib takes the option and does not."""
+def has_onednn(dtype: str) -> bool:
+    """Whether XLA hands convolutions of that dtype to oneDNN.
+
+    Found out by compiling one: an older jaxlib takes the option and does not, and not every
+    processor has oneDNN's bfloat16.
+    """
     if jax.default_backend() != "cpu":
         return False
 
@@ -105,8 +131,8 @@ def has_onednn() -> bool:
             x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 16), (3, 3, 16, 16))]
-    program = jax.jit(convolve, compiler_options=compiler_options()).lower(*shapes).compile()
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((1, 8, 8, 16), (3, 3, 16, 16))]
+    program = jax.jit(convolve, compiler_options=_known_options()).lower(*shapes).compile()
     return "__onednn$convolution" in (program.as_text() or "")
 
 
@@ -122,7 +148,7 @@ def settings() -> list[Setting]:
                 "XLA's YNN library is kept to sums, where it is fast; it only chooses kernels",
             )
         )
-    if has_onednn():
+    if has_onednn("float32"):
         found.append(
             Setting(
                 f"compiler option {_ONEDNN}",
@@ -135,17 +161,17 @@ def settings() -> list[Setting]:
             Setting(
                 "glibc mallopt",
                 "M_MMAP_MAX=0 M_TRIM_THRESHOLD=-1",
-                "a step's memory is reused by the next one instead of faulted in again; the "
+                "freed memory is reused instead of faulted in again, by each step on a CPU; the "
                 "process keeps its peak",
             )
         )
-    if jax.default_backend() == "cpu" and not jax.config.read("jax_cpu_enable_async_dispatch"):
+    if jax.default_backend() == "cpu" and _dispatch_inline:
         found.append(
             Setting(
                 "jax_cpu_enable_async_dispatch",
                 "False",
-                "a step's memory is free again before the next one starts; batches are still "
-                "made meanwhile, by other threads",
+                "a step's memory is free again before the next one starts; tf.data's workers "
+                "still make batches meanwhile",
             )
         )
     return found
@@ -159,7 +185,7 @@ def describe() -> dict[str, object]:
         "device": device.device_kind,
         "device_count": jax.device_count(),
         "processor": _processor(),
-        "cpu_threads": _cpu_threads(),
+        "cpu_threads": cpu_threads(),
         "system": f"{platform.system()} {platform.release()}",
         "fast_settings": [setting._asdict() for setting in settings()],
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
@@ -172,11 +198,11 @@ def machine() -> str:
     """Device, threads and JAX version in a few words."""
     device = jax.devices()[0].device_kind
     if jax.default_backend() == "cpu":
-        device = f"{_processor()}, {_cpu_threads()} threads"
+        device = f"{_processor()}, {cpu_threads()} threads"
     return f"JAX {jax.__version__} on {device}"
 
 
-def _cpu_threads() -> int | None:
+def cpu_threads() -> int | None:
     """The threads that this process may use, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from platform import machine
 
+import jax
 import pytest
 
 from jaxresnet import platform
@@ -11,20 +13,18 @@ from jaxresnet import platform
 
 @pytest.fixture(autouse=True)
 def _forget():
+    """What was found out about the compiler is found out anew."""
+    found = (platform._known_options, platform.has_onednn)
+    for function in found:
+        function.cache_clear()
     yield
-    platform.compiler_options.cache_clear()
-    platform.has_onednn.cache_clear()
-
-
-@pytest.fixture
-def fresh(_forget):
-    platform.compiler_options.cache_clear()
-    platform.has_onednn.cache_clear()
+    for function in found:
+        function.cache_clear()
 
 
 def run_prepared(script: str, **variables: str) -> str:
     """What a new process prints after prepare_process, with these settings of the user alone."""
-    ours = ("MALLOC_", "XLA_FLAGS", "JAX_CPU_")
+    ours = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS", "JAX_CPU_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(
         [
@@ -32,7 +32,7 @@ def run_prepared(script: str, **variables: str) -> str:
             "-c",
             f"from jaxresnet import platform as p; p.prepare_process(); {script}",
         ],
-        env={**environment, **variables},
+        env={**environment, "JAX_PLATFORMS": "cpu", **variables},
         capture_output=True,
         text=True,
         check=True,
@@ -42,32 +42,38 @@ def run_prepared(script: str, **variables: str) -> str:
 NAMES = "print([setting.name for setting in p.settings()])"
 
 
-@pytest.mark.usefixtures("fresh")
 def test_the_users_xla_flags_win(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=none")
     assert "xla_cpu_experimental_ynn_fusion_type" not in platform.compiler_options()
 
 
-@pytest.mark.usefixtures("fresh")
 def test_an_option_that_this_compiler_does_not_know_is_left_out(monkeypatch):
     known = platform.compiler_options()
-    platform.compiler_options.cache_clear()
+    platform._known_options.cache_clear()
     options = {"xla_cpu_no_such_option": "1", **platform._CPU_OPTIONS}
     monkeypatch.setattr(platform, "_CPU_OPTIONS", options)
     assert platform.compiler_options() == known
 
 
-@pytest.mark.usefixtures("fresh")
 def test_another_device_gets_none_of_the_cpus_settings(monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     assert platform.compiler_options() == {}
-    assert not platform.has_onednn()
+    assert not platform.has_onednn("float32")
 
 
 def test_onednn_is_only_claimed_where_convolutions_are_handed_to_it():
-    script = "print(p.has_onednn())"
+    script = "print(p.has_onednn('float32'), p.has_onednn('float64'))"
     flag = "--xla_cpu_experimental_onednn_custom_call=false"
-    assert run_prepared(script, XLA_FLAGS=flag).strip() == "False"
+    assert run_prepared(script, XLA_FLAGS=flag).strip() == "False False"
+
+
+@pytest.mark.skipif(
+    machine() != "x86_64" or jax.version.__version_info__ < (0, 12),
+    reason="this jaxlib hands nothing to oneDNN",
+)
+def test_onednn_is_on_where_it_exists():
+    names = run_prepared(NAMES)
+    assert "xla_cpu_experimental_onednn_custom_call" in names
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
@@ -75,19 +81,22 @@ def test_what_is_on_is_named_unless_the_user_decided():
     names = run_prepared(NAMES)
     assert "glibc mallopt" in names
     assert "jax_cpu_enable_async_dispatch" in names
-    names = run_prepared(NAMES, MALLOC_ARENA_MAX="4", JAX_CPU_ENABLE_ASYNC_DISPATCH="true")
+    names = run_prepared(NAMES, MALLOC_ARENA_MAX="4", JAX_CPU_ENABLE_ASYNC_DISPATCH="false")
     assert "glibc mallopt" not in names
     assert "jax_cpu_enable_async_dispatch" not in names
+    tunables = "glibc.malloc.arena_max=4"
+    assert "glibc mallopt" not in run_prepared(NAMES, GLIBC_TUNABLES=tunables)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_a_freed_block_is_reused_without_faults():
-    """A second array of 64 MB costs no page faults; without the setting, 16,384."""
+    """A bytearray of 20 MB: 5,000 pages of 4 KB."""
     script = """
-import resource, numpy
+import resource
 def fill():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    numpy.ones(2**23)
+    bytearray(b'x') * 20_000_000
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 fill(); print(fill())"""
-    assert int(run_prepared(script)) < 1000
+    assert int(run_prepared(script)) < 100
+    assert int(run_prepared(script, MALLOC_MMAP_THRESHOLD_="1000000")) > 4000

@@ -44,7 +44,7 @@ def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
         step()
     ready = {
         "framework": f"JAX {jax.__version__}",
-        "threads": platform.describe()["cpu_threads"],
+        "threads": platform.cpu_threads(),
         "first_step_seconds": first_step_seconds,
         "matrix_product_gflops": _matrix_product_gflops(settings["dtype"]),
         "process_settings": platform.settings(),

@@ -19,11 +19,15 @@ def plot_rates(path: Path, title: str, rates: Mapping[str, Sequence[float]]) -> 
     figure, axes = plt.subplots(figsize=(7.5, 2 + 0.5 * len(rates)), layout="constrained")
     names = list(rates)
     medians = [median(values) for values in rates.values()]
-    bars = axes.barh(names, medians, 0.6, color=_BAR, label="median")
+    axes.barh(names, medians, 0.6, color=_BAR, label="median")
     for row, values in enumerate(rates.values()):
         label = "each round" if row == 0 else None
         axes.plot(values, [row] * len(values), "o", color=_POINT, markersize=3, label=label)
-    axes.bar_label(bars, [f"{value:,.4g}" for value in medians], label_type="center")
+        words = f"{medians[row]:,.{0 if medians[row] >= 1000 else 1}f}"
+        place = (max(values), row)
+        axes.annotate(words, place, (6, 0), textcoords="offset points", va="center")
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
     axes.invert_yaxis()
     axes.set_title(title)
     axes.set_xlabel("images/s")

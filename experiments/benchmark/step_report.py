@@ -95,7 +95,7 @@ def _row(result: Result, reference: Sequence[float], gflop: float, product: floa
         ratio(result.rates, reference).cell(2),
         number(gflop / step.median, 1),
         percent(gflop / step.median / product, 0),
-        number(faults, 0),
+        f"{faults:,.0f}",
         number(max(one["peak_memory_mb"] for one in result.rounds), 0),
         seconds(result.start["first_step_seconds"]),
     ]

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from jaxresnet.report.tables import number
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -17,7 +15,7 @@ class Spread:
 
     def cell(self, digits: int) -> str:
         """As a table shows it: median (least-greatest)."""
-        middle, low, high = (number(v, digits) for v in (self.median, self.low, self.high))
+        middle, low, high = (f"{v:,.{digits}f}" for v in (self.median, self.low, self.high))
         return f"{middle} ({low}-{high})"
 
 

@@ -44,7 +44,8 @@ def plain_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> ja
     return _convolve(x, kernel, stride, ((padding, padding), (padding, padding)))
 
 
-# With gradients that are fast on a CPU, equal to plain_conv's own but for rounding.
+# With gradients that are fast on a CPU, equal to plain_conv's own but for rounding; reverse mode
+# only.
 fast_conv = jax.custom_vjp(plain_conv, nondiff_argnums=(2, 3))
 
 
@@ -105,7 +106,11 @@ def _image_gradient(
 def _kernel_gradient(
     x: jax.Array, g: jax.Array, shape: tuple[int, ...], stride: int, padding: int
 ) -> jax.Array:
-    """For each tap the sum of x^T g over all images and all pixels that meet there."""
+    """For each tap the sum of x^T g over all images and all pixels that meet there.
+
+    With a single tap that is one matrix product. Slices are equal, so a batch that no number up
+    to the wanted one divides is not sliced.
+    """
     if shape[0] == 1 and padding == 0:
         pixels = x[:, ::stride, ::stride].reshape(-1, x.shape[-1])
         return lax.dot_general(
@@ -119,7 +124,9 @@ def _kernel_gradient(
         (outputs - 1) * stride + size - inputs - padding
         for inputs, outputs, size in zip(x.shape[1:3], g.shape[1:3], shape[:2], strict=True)
     ]
-    convolve = _convolve_images_away_in_3d if platform.has_onednn() else _convolve_images_away
+    convolve = (
+        _convolve_images_away_in_3d if platform.has_onednn(x.dtype.name) else _convolve_images_away
+    )
     wide = np.promote_types(x.dtype, np.float32)
     total = jnp.zeros(shape, wide)
     for xi, gi in zip(xs, gs, strict=True):

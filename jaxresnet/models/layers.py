@@ -54,7 +54,7 @@ def _normalise_batch(
 
     The gradient is written out because the one that JAX derives passes over the activations more
     often, and keeps them in float32 besides: this one keeps x alone. It takes the mean and the
-    variance that are returned for constants.
+    variance that are returned for constants. Reverse mode only.
 
     Three sums over x are needed, and three ways to write x: as it is, as -(-x), and as the lesser
     of x and |x|. XLA converts bfloat16 to float32 within a sum, for nothing. But where it sees that
@@ -67,7 +67,9 @@ def _normalise_batch(
 normalise_batch = jax.custom_vjp(_normalise_batch, nondiff_argnums=(3,))
 
 
-def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike):
+def _normalise_batch_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     wide, axes = scale.dtype, tuple(range(x.ndim - 1))
     mean = x.astype(wide).mean(axes)
     variance = jnp.square((-x).astype(wide) + mean).mean(axes)
@@ -76,7 +78,9 @@ def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, dt
     return (outputs, mean, variance), (x, scale, mean, inverse)
 
 
-def _normalise_batch_backward(dtype: DTypeLike, residuals, gradients):
+def _normalise_batch_backward(
+    dtype: DTypeLike, residuals: tuple[jax.Array, ...], gradients: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """With n values a channel, h = (x - mean) * inverse, and g the gradient of the outputs:
 
     scale * inverse * (g - sum(g) / n - h * sum(g * h) / n)

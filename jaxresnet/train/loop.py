@@ -166,7 +166,8 @@ class Trainer:
     def _train_epoch(self, epoch: int, earlier: list[StepRecord]) -> list[StepRecord]:
         """Takes the epoch's remaining steps and returns their records.
 
-        Nothing in here waits for the device, but for the watcher's bound on unfinished steps.
+        Where steps are dispatched, nothing in here waits for the device, but for the watcher's
+        bound on unfinished ones. On a CPU the call runs the step.
         """
         training = self._training
         records: list[StepRecord] = []

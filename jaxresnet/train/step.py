@@ -48,9 +48,9 @@ def make_train_step(
     dropout_seed: int,
     read: Callable[..., Batch] = Batch,
 ):
-    """(state, images uint8, labels int32) -> (state, StepMetrics), jitted, its state donated.
+    """(state, *what `read` takes) -> (state, StepMetrics), jitted, its state donated.
 
-    read: makes the images and the labels inside the step, from whatever else a loader hands out.
+    read: makes a batch, images uint8 and labels int32, inside the step; without it they are taken.
     """
 
     def train_step(state: TrainState, *arguments: jax.Array) -> tuple[TrainState, StepMetrics]:

@@ -9,6 +9,9 @@ stamps when it was done; the loop stamps when each batch was ready:
 
 `input_wait`, what the loop spent blocked in getting the batch, is what PyTorch users call data
 loading time. It is not a part of the sum: most of it may pass while the device computes.
+
+On a CPU the call itself runs the step (see platform): nothing in the loop overlaps with it but
+tf.data's workers, input_wait is a part of input_stall, and so is what the loop does besides.
 All are in seconds.
 """
 

@@ -87,8 +87,10 @@ def test_both_convolutions_train_alike_and_verbose_says_what_is_on(tmp_path, cap
     fast, plain = losses(tmp_path / "fast"), losses(tmp_path / "plain")
     np.testing.assert_allclose(fast, plain, rtol=1e-3)
     assert len(fast) == 3
+    assert (fast == plain) == (jax.default_backend() != "cpu")
     output = capsys.readouterr().out
     environment = json.loads((tmp_path / "fast" / "environment.json").read_text())
+    assert environment["fast_settings"]
     for setting in environment["fast_settings"]:
         assert f"{setting['name']} = {setting['value']}: {setting['why']}" in output
 
