@@ -68,7 +68,7 @@ def test_onednn_is_only_claimed_where_convolutions_are_handed_to_it():
 
 
 @pytest.mark.skipif(
-    machine() != "x86_64" or jax.version.__version_info__ < (0, 12),
+    machine() != "x86_64" or jax.__version_info__ < (0, 12),
     reason="this jaxlib hands nothing to oneDNN",
 )
 def test_onednn_is_on_where_it_exists():

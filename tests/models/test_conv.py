@@ -37,13 +37,13 @@ def check(shape, kernel_shape, stride, padding, dtypes=("float32", "bfloat16")):
     shapes = (shape, kernel_shape, (shape[0], *outputs, kernel_shape[3]))
     generator = np.random.default_rng(0)
     for dtype in dtypes:
-        values = [
+        x, kernel, g = (
             np.asarray(jnp.asarray(generator.normal(size=s), dtype).astype(jnp.float32))
             for s in shapes
-        ]
+        )
         options = platform.compiler_options()
-        found = outputs_and_gradients(fast_conv, dtype, *values, stride, padding, options)
-        expected = outputs_and_gradients(plain_conv, "float32", *values, stride, padding, {})
+        found = outputs_and_gradients(fast_conv, dtype, x, kernel, g, stride, padding, options)
+        expected = outputs_and_gradients(plain_conv, "float32", x, kernel, g, stride, padding, {})
         for name, ours, theirs in zip(("y", "dx", "dk"), found, expected, strict=True):
             difference = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
             assert difference <= BOUNDS[dtype], (name, dtype, shape, kernel_shape, stride)
