@@ -86,8 +86,11 @@ def _libc_function(name: str) -> Callable[..., int] | None:
 
 
 def cache_compiled_programs(directory: Path) -> None:
-    """Keeps compiled programs on disk, so that a second start need not compile again."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    """Keeps compiled programs on disk, so that a second start need not compile again.
+
+    Not where they call oneDNN: JAX 0.12 fails to write those, with a warning for each.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and not has_onednn("float32"):
         jax.config.update("jax_compilation_cache_dir", str(directory))
 
 

@@ -67,6 +67,9 @@ fast_conv.defvjp(_forward, _backward)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    if kernel.shape[-1] == 1 and platform.has_onednn(x.dtype.name):
+        # XLA 0.12 gives oneDNN a product with a single output wrongly: compute it twice.
+        return _convolve(x, jnp.concatenate([kernel, kernel], -1), stride, padding)[..., :1]
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
