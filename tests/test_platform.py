@@ -69,14 +69,17 @@ def test_onednn_is_only_claimed_where_convolutions_are_handed_to_it():
 
 @pytest.mark.skipif(
     machine() != "x86_64" or jax.__version_info__ < (0, 12),
-    reason="this jaxlib hands nothing to oneDNN",
+    reason="XLA hands convolutions to oneDNN only in JAX 0.12 and later on x86-64",
 )
 def test_onednn_is_on_where_it_exists():
     names = run_prepared(NAMES)
     assert "xla_cpu_experimental_onednn_custom_call" in names
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the settings are those of glibc's allocator, which only Linux has",
+)
 def test_what_is_on_is_named_unless_the_user_decided():
     names = run_prepared(NAMES)
     assert "glibc mallopt" in names
@@ -88,7 +91,10 @@ def test_what_is_on_is_named_unless_the_user_decided():
     assert "glibc mallopt" not in run_prepared(NAMES, GLIBC_TUNABLES=tunables)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the settings are those of glibc's allocator, which only Linux has",
+)
 def test_a_freed_block_is_reused_without_faults():
     """A bytearray of 20 MB: 5,000 pages of 4 KB."""
     script = """
