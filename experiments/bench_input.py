@@ -72,7 +72,6 @@ def main(arguments: list[str]) -> None:
         check_directory(settings.out, EXPERIMENT)
     console = make_console()
     torch_python = find_torch(settings.torch_python)
-    jax.config.update("jax_platforms", "cpu")
     dataset = load_images(all_settings.data, settings.train_images, 1, console)
     batches = _batches_per_round(settings, len(dataset.train))
     free = {"out": None, "torch_python": None, "train_images": len(dataset.train)}
@@ -150,4 +149,5 @@ def _contestants(
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")  # as in the contestants, before anything asks
     run_command(main)

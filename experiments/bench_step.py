@@ -86,7 +86,6 @@ def main(arguments: list[str]) -> None:
     check_directory(directory, EXPERIMENT)
     console = make_console()
     torch_python = find_torch(settings.torch_python)
-    jax.config.update("jax_platforms", "cpu")
     say(console, f"{EXPERIMENT}: {settings.words}; results in {directory}")
     contest = run_contest(
         _contestants(settings, torch_python),
@@ -137,4 +136,5 @@ def _contestants(settings: StepSettings, torch_python: str | None) -> list[Conte
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")  # as in the contestants, before anything asks
     run_command(main)
