@@ -4,6 +4,9 @@ On a CPU most of a training step is convolutions, and the gradients that JAX der
 two to four times as slow as the forward pass. `fast_conv` writes both gradients as what a
 CPU's convolutions and matrix products are good at:
 
+- In float32 most of a ResNet's convolutions, and their gradients, are done by Winograd's
+  algorithm with less than half of the multiplications: see winograd.py. The rest holds for the
+  others: bfloat16, which has too few bits for it, strides, few features, large kernels.
 - The images' gradient is itself a convolution, with the kernel turned round. With stride s it is
   s * s of them, interleaved: an output pixel's place modulo s decides which taps of the kernel it
   meets. JAX instead spreads the outputs' gradient out with zeros and multiplies those too.
@@ -15,6 +18,8 @@ CPU's convolutions and matrix products are good at:
   small matrix product are in- and out-features, where 2-D convolution has a width of three taps.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -25,6 +30,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from jaxresnet import platform
+from jaxresnet.models import winograd
 
 Convolution = Literal["fast", "plain"]
 Padding = tuple[tuple[int, int], tuple[int, int]]  # before and after, for rows and for columns
@@ -33,6 +39,14 @@ Padding = tuple[tuple[int, int], tuple[int, int]]  # before and after, for rows 
 # fewer are too few features to sum over.
 _SLICE_VALUES = 2**19
 _SLICE_IMAGES = 8
+_WINOGRAD_SLICE_VALUES = 2**20
+
+# The fewest features for which Winograd's algorithm is faster, with oneDNN and without. With fewer,
+# its additions cost more than the multiplications that it saves.
+_WINOGRAD_FEATURES = {True: 256, False: 128}
+_WINOGRAD_KERNEL_FEATURES = {True: 64, False: 128}
+# And the fewest pixels: with fewer the kernel is the larger operand, and is not worth transforming.
+_WINOGRAD_PIXELS = 2048
 
 
 def plain_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
@@ -44,26 +58,69 @@ def plain_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> ja
     return _convolve(x, kernel, stride, ((padding, padding), (padding, padding)))
 
 
-# With gradients that are fast on a CPU, equal to plain_conv's own but for rounding; reverse mode
-# only.
-fast_conv = jax.custom_vjp(plain_conv, nondiff_argnums=(2, 3))
+def _fast_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """plain_conv and its gradients, equal but for rounding, as a CPU is fast at. Reverse mode."""
+    if _suits_winograd(x, kernel, stride, padding, _WINOGRAD_FEATURES):
+        return winograd.convolve(x, kernel, padding)
+    return plain_conv(x, kernel, stride, padding)
+
+
+fast_conv = jax.custom_vjp(_fast_conv, nondiff_argnums=(2, 3))
 
 
 def _forward(
     x: jax.Array, kernel: jax.Array, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return plain_conv(x, kernel, stride, padding), (x, kernel)
+    return fast_conv(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(
     stride: int, padding: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    dx = _image_gradient(g, kernel, x.shape, stride, padding)
-    return dx, _kernel_gradient(x, g, kernel.shape, stride, padding)
+    if _suits_winograd(x, kernel, stride, padding, _WINOGRAD_FEATURES):
+        dx = winograd.convolve(g, kernel[::-1, ::-1], 2 - padding, transposed=True)
+    else:
+        dx = _image_gradient(g, kernel, x.shape, stride, padding)
+    if _suits_winograd(x, kernel, stride, padding, _WINOGRAD_KERNEL_FEATURES):
+        dk = _sum_over_slices(partial(winograd.kernel_gradient, padding=padding), x, g)
+    else:
+        dk = _kernel_gradient(x, g, kernel.shape, stride, padding)
+    return dx, dk
 
 
 fast_conv.defvjp(_forward, _backward)
+
+
+def _suits_winograd(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, fewest_features: dict[bool, int]
+) -> bool:
+    return (
+        kernel.shape[:2] == (3, 3)
+        and stride == 1
+        and padding <= 2
+        and kernel.dtype == jnp.float32
+        and x.size // x.shape[-1] >= _WINOGRAD_PIXELS
+        and min(kernel.shape[2:]) >= fewest_features[platform.has_onednn("float32")]
+    )
+
+
+def _sum_over_slices(
+    gradient: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, g: jax.Array
+) -> jax.Array:
+    """gradient(x, g), for slices of the batch that stay in the caches."""
+    slices = _divisor(x.shape[0], x.size // _WINOGRAD_SLICE_VALUES)
+    if slices == 1:
+        return gradient(x, g)
+    xs, gs = (t.reshape(slices, -1, *t.shape[1:]) for t in (x, g))
+    like = jax.eval_shape(gradient, xs[0], gs[0])
+    none = jnp.zeros(like.shape, like.dtype)
+    return lax.scan(lambda total, pair: (total + gradient(*pair), None), none, (xs, gs))[0]
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is not above most, at least 1."""
+    return next(n for n in range(max(1, most), 0, -1) if number % n == 0)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -120,8 +177,7 @@ def _kernel_gradient(
             pixels, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ()))
         ).reshape(shape)
     batch = x.shape[0]
-    most = max(1, min(x.size // _SLICE_VALUES, batch // _SLICE_IMAGES))
-    slices = next(number for number in range(most, 0, -1) if batch % number == 0)
+    slices = _divisor(batch, min(x.size // _SLICE_VALUES, batch // _SLICE_IMAGES))
     xs, gs = (t.reshape(slices, -1, *t.shape[1:]) for t in (x, g))
     high = [
         (outputs - 1) * stride + size - inputs - padding

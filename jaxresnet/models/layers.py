@@ -1,7 +1,11 @@
 """Batch normalisation, pooling, the linear layer and dropout, as PyTorch defines them."""
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -117,6 +121,23 @@ relu.defvjp(
 )
 
 
+@jax.custom_vjp
+def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+    """max(x + y, 0), of equal shapes.
+
+    Written as max(x, -y) + y, the same number. XLA computes what has a single large operand, as
+    max(..., 0), again wherever it is used. At the end of each of a row of residual blocks it would
+    begin again at the first one.
+    """
+    return jnp.maximum(x, -y) + y
+
+
+relu_of_sum.defvjp(
+    lambda x, y: (relu_of_sum(x, y),) * 2,
+    lambda z, g: (jnp.where(z > 0, g, 0),) * 2,
+)
+
+
 class Linear(nnx.Module):
     """outputs = inputs @ kernel + bias, the kernel of shape (in, out)."""
 
@@ -139,13 +160,57 @@ class Linear(nnx.Module):
         return inputs.astype(self.dtype) @ kernel + bias
 
 
+@jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
     """The largest of 3x3 windows two apart; the border is padded with what never wins.
 
     (batch, height, width, features) -> (batch, ceil(height / 2), ceil(width / 2), features).
+    The first of equal values in a window gets the gradient, as in PyTorch. Written with slices:
+    XLA's own windows are slow on a CPU, and their gradient more so. Reverse mode only.
     """
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+    return functools.reduce(jnp.maximum, _window_values(x))
+
+
+def _window_values(x: jax.Array) -> list[jax.Array]:
+    """The nine values of each window, row by row."""
+    after = [1 + size % 2 for size in x.shape[1:3]]
+    padding = ((0, 0), (1, after[0]), (1, after[1]), (0, 0))
+    x = jnp.pad(x, padding, constant_values=-jnp.inf)
+    return [
+        x[:, i : x.shape[1] - 2 + i : 2, j : x.shape[2] - 2 + j : 2]
+        for i in range(3)
+        for j in range(3)
+    ]
+
+
+def _max_pool_gradient(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    """A pixel has the gradients of all windows, one to four, whose largest it is.
+
+    Pixels in even and in odd rows and columns lie in different places of their windows.
+    """
+    wide = np.promote_types(x.dtype, np.float32)  # bfloat16 would be rounded at each operation
+    values, g = _window_values(x.astype(wide)), g.astype(wide)
+    largest, winner = values[0], jnp.zeros(g.shape, jnp.int32)
+    for place, value in enumerate(values[1:], 1):
+        winner = jnp.where(value > largest, place, winner)
+        largest = jnp.maximum(largest, value)
+
+    def of_place(i: int, j: int) -> jax.Array:
+        """One more row and column: windows that begin two pixels earlier reach as far."""
+        rows, columns = ((n // 2, 1 - n // 2) for n in (i, j))
+        return jnp.pad(jnp.where(winner == 3 * i + j, g, 0), ((0, 0), rows, columns, (0, 0)))
+
+    def of_phase(row: int, column: int) -> jax.Array:
+        places = [(i, j) for i in range(row, 3, 2) for j in range(column, 3, 2)]
+        return functools.reduce(operator.add, (of_place(i, j) for i, j in places))
+
+    phases = jnp.stack([jnp.stack([of_phase(i, j) for j in range(2)], 3) for i in range(2)], 2)
+    batch, rows, _, columns, _, features = phases.shape
+    padded = phases.reshape(batch, 2 * rows, 2 * columns, features)
+    return (padded[:, 1 : 1 + x.shape[1], 1 : 1 + x.shape[2]].astype(x.dtype),)
+
+
+max_pool.defvjp(lambda x: (max_pool(x), x), _max_pool_gradient)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

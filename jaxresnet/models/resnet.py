@@ -23,6 +23,7 @@ from jaxresnet.models.layers import (
     global_average_pool,
     max_pool,
     relu,
+    relu_of_sum,
 )
 
 Stem = Literal["cifar", "imagenet"]
@@ -85,7 +86,7 @@ class BasicBlock(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train=train))
         y = self.conv2(y, train=train)
-        return relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
+        return relu_of_sum(y, x if self.shortcut is None else self.shortcut(x, train=train))
 
 
 class Bottleneck(nnx.Module):
@@ -106,7 +107,7 @@ class Bottleneck(nnx.Module):
         y = relu(self.conv1(x, train=train))
         y = relu(self.conv2(y, train=train))
         y = self.conv3(y, train=train)
-        return relu(y + (x if self.shortcut is None else self.shortcut(x, train=train)))
+        return relu_of_sum(y, x if self.shortcut is None else self.shortcut(x, train=train))
 
 
 def _shortcut(

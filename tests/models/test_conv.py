@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxresnet import platform
-from jaxresnet.models import conv
+from jaxresnet.models import conv, winograd
 from jaxresnet.models.conv import Conv, fast_conv, plain_conv
 from jaxresnet.models.resnet import create_model
 
@@ -49,15 +49,24 @@ def check(shape, kernel_shape, stride, padding, dtypes=("float32", "bfloat16")):
             assert difference <= BOUNDS[dtype], (name, dtype, shape, kernel_shape, stride)
 
 
-@pytest.fixture(params=[True, False], ids=["3d", "2d"])
-def _either_form(request, monkeypatch):
-    """Both ways to write the kernel's gradient, in slices even for small batches."""
-    monkeypatch.setattr(platform, "has_onednn", lambda dtype: request.param)
+@pytest.fixture(params=["3d", "2d", "winograd"])
+def _each_form(request, monkeypatch):
+    """All ways to write the gradients, in slices even for small batches.
+
+    Winograd's is for 3x3 kernels with stride 1 in float32; the others remain as they are.
+    """
+    monkeypatch.setattr(platform, "has_onednn", lambda dtype: request.param == "3d")
     monkeypatch.setattr(conv, "_SLICE_VALUES", 64)
     monkeypatch.setattr(conv, "_SLICE_IMAGES", 2)
+    if request.param == "winograd":
+        any_number = {True: 1, False: 1}
+        monkeypatch.setattr(conv, "_WINOGRAD_FEATURES", any_number)
+        monkeypatch.setattr(conv, "_WINOGRAD_KERNEL_FEATURES", any_number)
+        monkeypatch.setattr(conv, "_WINOGRAD_PIXELS", 1)
+        monkeypatch.setattr(conv, "_WINOGRAD_SLICE_VALUES", 64)
 
 
-@pytest.mark.usefixtures("_either_form")
+@pytest.mark.usefixtures("_each_form")
 @pytest.mark.parametrize("seed", range(12))
 def test_any_shape_stride_and_batch(seed):
     draw = np.random.default_rng(seed)
@@ -69,10 +78,61 @@ def test_any_shape_stride_and_batch(seed):
     check((batch, height, width, features), (size, size, features, outputs), stride, padding)
 
 
-@pytest.mark.usefixtures("_either_form")
+@pytest.mark.usefixtures("_each_form")
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("batch", [1, 7, 8, 12])
-def test_batches_that_slices_do_and_do_not_divide(batch):
-    check((batch, 5, 6, 4), (3, 3, 4, 3), 2, 1)
+def test_batches_that_slices_do_and_do_not_divide(batch, stride):
+    check((batch, 5, 6, 4), (3, 3, 4, 3), stride, 1)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (4, 7), (9, 6)])
+def test_winograd_is_exact_but_for_rounding(height, width, padding):
+    """In float64, where the plain sum's own rounding does not hide a wrong factor."""
+    generator = np.random.default_rng(0)
+    x, kernel = generator.normal(size=(2, height, width, 5)), generator.normal(size=(3, 3, 5, 4))
+    with jax.enable_x64(True):
+        expected, backward = jax.vjp(lambda x, k: plain_conv(x, k, 1, padding), x, kernel)
+        g = generator.normal(size=expected.shape)
+        turned = kernel[::-1, ::-1]
+        pairs = [
+            (winograd.convolve(x, kernel, padding), expected),
+            (winograd.convolve(g, turned, 2 - padding, transposed=True), backward(g)[0]),
+            (winograd.kernel_gradient(x, g, padding), backward(g)[1]),
+        ]
+        for found, wanted in pairs:
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("features", [64, 256])
+def test_winograd_rounds_little_more_than_the_plain_sum(features):
+    """Root mean squares against float64: outputs and images' gradients, then kernels'."""
+    generator = np.random.default_rng(0)
+    shapes = ((8, 8, 8, features), (3, 3, features, features), (8, 8, 8, features))
+    arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
+
+    def plain(x, kernel, g):
+        outputs, backward = jax.vjp(lambda x, k: plain_conv(x, k, 1, 1), x, kernel)
+        return outputs, *backward(g)
+
+    def fast(x, kernel, g):
+        turned = kernel[::-1, ::-1]
+        return (
+            winograd.convolve(x, kernel, 1),
+            winograd.convolve(g, turned, 1, transposed=True),
+            winograd.kernel_gradient(x, g, 1),
+        )
+
+    with jax.enable_x64(True):
+        exact = [np.asarray(value) for value in plain(*(a.astype(np.float64) for a in arrays))]
+
+    def error(found, wanted):
+        return np.sqrt(np.square(np.asarray(found, np.float64) - wanted).mean())
+
+    for bound, wanted, ours, theirs in zip(
+        (3, 3, 6), exact, fast(*arrays), plain(*arrays), strict=True
+    ):
+        assert error(ours, wanted) <= bound * error(theirs, wanted)
 
 
 def shapes_of(name: str, stem: str, size: int) -> set[tuple]:
@@ -96,7 +156,8 @@ def shapes_of(name: str, stem: str, size: int) -> set[tuple]:
     ("name", "stem", "size"),
     [("resnet18", "cifar", 32), ("resnet50", "cifar", 32), ("resnet152", "imagenet", 224)],
 )
-def test_every_shape_of_the_networks(name, stem, size):
+def test_every_shape_of_the_networks(name, stem, size, monkeypatch):
+    monkeypatch.setattr(conv, "_WINOGRAD_PIXELS", 1)  # the batch is smaller than in training
     shapes = shapes_of(name, stem, size)
     assert len(shapes) >= 11
     for shape, kernel_shape, stride, padding in sorted(shapes):

@@ -7,7 +7,15 @@ import pytest
 from flax import nnx
 
 from jaxresnet.models.conv import Conv
-from jaxresnet.models.layers import BatchNorm, Linear, dropout, normalise_batch, relu
+from jaxresnet.models.layers import (
+    BatchNorm,
+    Linear,
+    dropout,
+    max_pool,
+    normalise_batch,
+    relu,
+    relu_of_sum,
+)
 
 
 def numpy_conv(images: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
@@ -127,6 +135,56 @@ def test_relu_passes_gradients_where_its_output_is_positive():
     outputs, backward = jax.vjp(relu, x)
     np.testing.assert_array_equal(outputs, np.maximum(x, 0))
     np.testing.assert_array_equal(backward(jnp.full(5, 7.0))[0], [0, 0, 0, 7, 7])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu_of_sum_is_relu_of_the_sum(dtype):
+    generator = np.random.default_rng(0)
+    x, y, g = (jnp.asarray(generator.normal(size=1000), dtype) for _ in range(3))
+    outputs, backward = jax.vjp(relu_of_sum, x, y)
+    np.testing.assert_array_equal(outputs, relu(x + y))
+    wanted = jnp.where(x + y > 0, g, 0)
+    for gradient in backward(g):
+        np.testing.assert_array_equal(gradient, wanted)
+
+
+def test_residual_blocks_are_not_computed_again_in_those_that_follow():
+    """What a program reads and writes grows with the blocks, not with their square."""
+
+    def blocks(x, kernels):
+        for kernel in kernels:
+            y = x @ kernel
+            x = relu_of_sum(y * 2 - 1, x)
+        return x
+
+    def bytes_accessed(count):
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((512, 64), (count, 64, 64))]
+        program = jax.jit(blocks).lower(*shapes).compile()
+        return (program.cost_analysis() or {})["bytes accessed"]
+
+    assert bytes_accessed(16) < 2.2 * bytes_accessed(8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(2, 7, 6, 3), (1, 8, 5, 2), (2, 1, 2, 1)])
+def test_max_pool_and_its_gradient_by_their_definition(shape, dtype):
+    """Small whole numbers, so that windows have equal values: the first has the gradient."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 4, shape).astype(np.float64)
+    rows, columns = -(-shape[1] // 2), -(-shape[2] // 2)
+    g = generator.integers(-8, 8, (shape[0], rows, columns, shape[3])).astype(np.float64)
+    padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)), constant_values=-np.inf)
+    expected, gradient = np.zeros_like(g), np.zeros_like(padded)
+    for place in np.ndindex(g.shape):
+        image, row, column, feature = place
+        window = padded[image, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3, feature]
+        expected[place] = window.max()
+        first = np.unravel_index(window.argmax(), (3, 3))
+        gradient[image, 2 * row + first[0], 2 * column + first[1], feature] += g[place]
+    found, backward = jax.vjp(max_pool, jnp.asarray(x, dtype))
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected)
+    inside = gradient[:, 1 : 1 + shape[1], 1 : 1 + shape[2]]
+    np.testing.assert_array_equal(backward(jnp.asarray(g, dtype))[0].astype(jnp.float32), inside)
 
 
 def test_dropout_keeps_the_expected_value():
