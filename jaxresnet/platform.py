@@ -21,7 +21,7 @@ _YNN, _ONEDNN = "xla_cpu_experimental_ynn_fusion_type", "xla_cpu_experimental_on
 _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE", _ONEDNN: True}
 
 # From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 _freed_memory_kept = _dispatch_inline = False  # for settings()
 
@@ -51,8 +51,9 @@ def _keep_freed_memory() -> bool:
     )
     if mallopt is None or users:
         return False
-    # -1: never trim; the largest int would still return anything above 2 GB.
-    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}
+    # -1: never trim; the largest int would still return anything above 2 GB. And 64 MiB to spare:
+    # else a small block cut from a step's memory can leave too little there for the next step.
+    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 2**26}
     return all(mallopt(parameter, value) for parameter, value in wanted.items())
 
 
@@ -163,7 +164,7 @@ def settings() -> list[Setting]:
         found.append(
             Setting(
                 "glibc mallopt",
-                "M_MMAP_MAX=0 M_TRIM_THRESHOLD=-1",
+                "M_MMAP_MAX=0 M_TRIM_THRESHOLD=-1 M_TOP_PAD=67108864",
                 "freed memory is reused instead of faulted in again, by each step on a CPU; the "
                 "process keeps its peak",
             )

@@ -19,8 +19,9 @@ _COLUMNS = (
 _NOTE = (
     "Medians over the rounds, with the least and the greatest. Relative speed: images/s over those "
     "of {base} in the same round; above 1 is faster. GFLOP/s: the nominal arithmetic of a step, "
-    "{gflop:,.1f} GFLOP in convolutions and the linear layer, over its time; kernels skip products "
-    "with padding, so that this can exceed what the chip does. % of product: of the best "
+    "{gflop:,.1f} GFLOP in convolutions and the linear layer, over its time. Kernels skip products "
+    "with padding, and Winograd's algorithm more than half of all (jaxresnet in float32), so that "
+    "this can exceed what the chip does. % of product: of the best "
     "measured rate of a matrix product of {dtype}, {product:,.0f} GFLOP/s. Faults: pages that the "
     "kernel gave the process during a step. Peak: of memory, compiling included. First step: "
     "making the network, compiling without a cache, and the first step."

@@ -123,11 +123,12 @@ relu.defvjp(
 
 @jax.custom_vjp
 def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
-    """max(x + y, 0), of equal shapes.
+    """max(x + y, 0), for finite values of equal shape and dtype. Reverse mode only.
 
-    Written as max(x, -y) + y, the same number. XLA computes what has a single large operand, as
-    max(..., 0), again wherever it is used. At the end of each of a row of residual blocks it would
-    begin again at the first one.
+    Written as max(x, -y) + y, the same number. An expression with one large operand, such as
+    max(sum, 0), is computed again by XLA in each fusion that reads it, so that the last of a row
+    of residual blocks would begin at the first. y must not end in a multiplication, which XLA may
+    fuse with the addition, unrounded: a batch norm, a convolution or a block's output do not.
     """
     return jnp.maximum(x, -y) + y
 
@@ -165,14 +166,15 @@ def max_pool(x: jax.Array) -> jax.Array:
     """The largest of 3x3 windows two apart; the border is padded with what never wins.
 
     (batch, height, width, features) -> (batch, ceil(height / 2), ceil(width / 2), features).
-    The first of equal values in a window gets the gradient, as in PyTorch. Written with slices:
-    XLA's own windows are slow on a CPU, and their gradient more so. Reverse mode only.
+    For finite values: the first of equal ones in a window gets the gradient, as in PyTorch.
+    Written with slices: XLA's own windows are slow on a CPU, and their gradient more so. Reverse
+    mode only.
     """
     return functools.reduce(jnp.maximum, _window_values(x))
 
 
 def _window_values(x: jax.Array) -> list[jax.Array]:
-    """The nine values of each window, row by row."""
+    """The nine values of each window, row by row. The padded size is even: see the gradient."""
     after = [1 + size % 2 for size in x.shape[1:3]]
     padding = ((0, 0), (1, after[0]), (1, after[1]), (0, 0))
     x = jnp.pad(x, padding, constant_values=-jnp.inf)
@@ -184,11 +186,12 @@ def _window_values(x: jax.Array) -> list[jax.Array]:
 
 
 def _max_pool_gradient(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    """A pixel has the gradients of all windows, one to four, whose largest it is.
+    """A pixel lies in one, two or four windows, and has the gradients of those that it wins.
 
-    Pixels in even and in odd rows and columns lie in different places of their windows.
+    Pixels in even and in odd rows and columns lie at different places of their windows: four
+    phases, interleaved.
     """
-    wide = np.promote_types(x.dtype, np.float32)  # bfloat16 would be rounded at each operation
+    wide = np.promote_types(x.dtype, np.float32)  # gradients are added, and rounded once
     values, g = _window_values(x.astype(wide)), g.astype(wide)
     largest, winner = values[0], jnp.zeros(g.shape, jnp.int32)
     for place, value in enumerate(values[1:], 1):

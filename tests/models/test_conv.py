@@ -49,24 +49,15 @@ def check(shape, kernel_shape, stride, padding, dtypes=("float32", "bfloat16")):
             assert difference <= BOUNDS[dtype], (name, dtype, shape, kernel_shape, stride)
 
 
-@pytest.fixture(params=["3d", "2d", "winograd"])
-def _each_form(request, monkeypatch):
-    """All ways to write the gradients, in slices even for small batches.
-
-    Winograd's is for 3x3 kernels with stride 1 in float32; the others remain as they are.
-    """
-    monkeypatch.setattr(platform, "has_onednn", lambda dtype: request.param == "3d")
+@pytest.fixture(params=[True, False], ids=["3d", "2d"])
+def _either_form(request, monkeypatch):
+    """Both ways to write the kernel's gradient, in slices even for small batches."""
+    monkeypatch.setattr(platform, "has_onednn", lambda dtype: request.param)
     monkeypatch.setattr(conv, "_SLICE_VALUES", 64)
     monkeypatch.setattr(conv, "_SLICE_IMAGES", 2)
-    if request.param == "winograd":
-        any_number = {True: 1, False: 1}
-        monkeypatch.setattr(conv, "_WINOGRAD_FEATURES", any_number)
-        monkeypatch.setattr(conv, "_WINOGRAD_KERNEL_FEATURES", any_number)
-        monkeypatch.setattr(conv, "_WINOGRAD_PIXELS", 1)
-        monkeypatch.setattr(conv, "_WINOGRAD_SLICE_VALUES", 64)
 
 
-@pytest.mark.usefixtures("_each_form")
+@pytest.mark.usefixtures("_either_form")
 @pytest.mark.parametrize("seed", range(12))
 def test_any_shape_stride_and_batch(seed):
     draw = np.random.default_rng(seed)
@@ -78,61 +69,119 @@ def test_any_shape_stride_and_batch(seed):
     check((batch, height, width, features), (size, size, features, outputs), stride, padding)
 
 
-@pytest.mark.usefixtures("_each_form")
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.usefixtures("_either_form")
 @pytest.mark.parametrize("batch", [1, 7, 8, 12])
-def test_batches_that_slices_do_and_do_not_divide(batch, stride):
-    check((batch, 5, 6, 4), (3, 3, 4, 3), stride, 1)
+def test_batches_that_slices_do_and_do_not_divide(batch):
+    check((batch, 5, 6, 4), (3, 3, 4, 3), 2, 1)
 
 
-@pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize(("height", "width"), [(3, 3), (4, 7), (9, 6)])
+@pytest.mark.parametrize("seed", range(12))
+def test_any_shape_and_batch_by_winograd(seed, monkeypatch):
+    draw = np.random.default_rng(seed)
+    padding = int(draw.integers(0, 3))
+    height, width = (max(3 - 2 * padding, int(v)) for v in draw.integers(1, 12, 2))
+    batch, features, outputs = (int(v) for v in draw.integers(2, 10, 3))
+    for name in ("_WINOGRAD_FEATURES", "_WINOGRAD_KERNEL_FEATURES"):
+        monkeypatch.setattr(conv, name, {True: 1, False: 1})
+    monkeypatch.setattr(conv, "_WINOGRAD_PIXELS", 1)
+    # As many slices as half of the batch, or fewer where that does not divide it.
+    monkeypatch.setattr(conv, "_WINOGRAD_SLICE_VALUES", 2 * height * width * features)
+    shape, kernel_shape = (batch, height, width, features), (3, 3, features, outputs)
+    assert winograd_parts(shape, kernel_shape, 1, padding, "float32") == {
+        "convolve",
+        "kernel_gradient",
+    }
+    check(shape, kernel_shape, 1, padding, ["float32"])
+
+
+def winograd_parts(shape, kernel_shape, stride, padding, dtype):
+    """Which of winograd.py's functions a convolution and its gradients call."""
+    called = set()
+
+    def noting(function):
+        def note(*arguments, **options):
+            called.add(function.__name__)
+            return function(*arguments, **options)
+
+        return note
+
+    def run(x, kernel):
+        outputs, backward = jax.vjp(lambda x, k: fast_conv(x, k, stride, padding), x, kernel)
+        return backward(outputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "convolve", noting(winograd.convolve))
+        patch.setattr(winograd, "kernel_gradient", noting(winograd.kernel_gradient))
+        jax.eval_shape(run, *(jax.ShapeDtypeStruct(s, dtype) for s in (shape, kernel_shape)))
+    return called
+
+
+@pytest.mark.parametrize(
+    ("onednn", "least", "least_of_kernel"), [(True, 256, 64), (False, 128, 128)]
+)
+def test_winograd_is_used_where_it_is_faster(onednn, least, least_of_kernel, monkeypatch):
+    monkeypatch.setattr(platform, "has_onednn", lambda dtype: onednn)
+
+    def parts(features, batch=128, size=4, kernel=3, stride=1, dtype="float32"):
+        shape, kernel_shape = (batch, size, size, features), (kernel, kernel, features, features)
+        with jax.enable_x64(dtype == "float64"):
+            return winograd_parts(shape, kernel_shape, stride, kernel // 2, dtype)
+
+    assert parts(least) == {"convolve", "kernel_gradient"}
+    assert "convolve" not in parts(least - 1)
+    assert "kernel_gradient" in parts(least_of_kernel)
+    assert parts(least_of_kernel - 1) == set()
+    assert parts(256, batch=127) == set()
+    assert parts(256, size=8, stride=2) == set()
+    assert parts(256, kernel=1) == parts(256, kernel=5) == set()
+    assert parts(256, dtype="bfloat16") == parts(256, dtype="float64") == set()
+
+
+def plain(arrays, padding):
+    x, kernel, g = arrays
+    outputs, backward = jax.vjp(lambda x, k: plain_conv(x, k, 1, padding), x, kernel)
+    return [np.asarray(value) for value in (outputs, *backward(g))]
+
+
+def by_winograd(arrays, padding):
+    x, kernel, g = arrays
+    turned = kernel[::-1, ::-1]
+    return (
+        np.asarray(winograd.convolve(x, kernel, padding)),
+        np.asarray(winograd.convolve(g, turned, 2 - padding, transposed=True)),
+        np.asarray(winograd.kernel_gradient(x, g, padding)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "padding"),
+    [(1, 1, 1), (1, 2, 1), (1, 2, 2), (2, 2, 1), (3, 3, 0), (4, 7, 0), (8, 5, 1), (9, 6, 2)],
+)
 def test_winograd_is_exact_but_for_rounding(height, width, padding):
     """In float64, where the plain sum's own rounding does not hide a wrong factor."""
+    outputs = (height + 2 * padding - 2, width + 2 * padding - 2)
     generator = np.random.default_rng(0)
-    x, kernel = generator.normal(size=(2, height, width, 5)), generator.normal(size=(3, 3, 5, 4))
+    shapes = ((2, height, width, 5), (3, 3, 5, 4), (2, *outputs, 4))
+    arrays = [generator.normal(size=shape) for shape in shapes]
     with jax.enable_x64(True):
-        expected, backward = jax.vjp(lambda x, k: plain_conv(x, k, 1, padding), x, kernel)
-        g = generator.normal(size=expected.shape)
-        turned = kernel[::-1, ::-1]
-        pairs = [
-            (winograd.convolve(x, kernel, padding), expected),
-            (winograd.convolve(g, turned, 2 - padding, transposed=True), backward(g)[0]),
-            (winograd.kernel_gradient(x, g, padding), backward(g)[1]),
-        ]
-        for found, wanted in pairs:
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+        for ours, theirs in zip(by_winograd(arrays, padding), plain(arrays, padding), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("features", [64, 256])
 def test_winograd_rounds_little_more_than_the_plain_sum(features):
-    """Root mean squares against float64: outputs and images' gradients, then kernels'."""
+    """Root mean squares against float64: outputs, images' and kernels' gradients."""
     generator = np.random.default_rng(0)
     shapes = ((8, 8, 8, features), (3, 3, features, features), (8, 8, 8, features))
     arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
-
-    def plain(x, kernel, g):
-        outputs, backward = jax.vjp(lambda x, k: plain_conv(x, k, 1, 1), x, kernel)
-        return outputs, *backward(g)
-
-    def fast(x, kernel, g):
-        turned = kernel[::-1, ::-1]
-        return (
-            winograd.convolve(x, kernel, 1),
-            winograd.convolve(g, turned, 1, transposed=True),
-            winograd.kernel_gradient(x, g, 1),
-        )
-
     with jax.enable_x64(True):
-        exact = [np.asarray(value) for value in plain(*(a.astype(np.float64) for a in arrays))]
+        exact = plain([array.astype(np.float64) for array in arrays], 1)
 
-    def error(found, wanted):
-        return np.sqrt(np.square(np.asarray(found, np.float64) - wanted).mean())
+    def errors(found):
+        return [np.sqrt(np.square(a - b).mean()) for a, b in zip(found, exact, strict=True)]
 
-    for bound, wanted, ours, theirs in zip(
-        (3, 3, 6), exact, fast(*arrays), plain(*arrays), strict=True
-    ):
-        assert error(ours, wanted) <= bound * error(theirs, wanted)
+    ratios = np.array(errors(by_winograd(arrays, 1))) / errors(plain(arrays, 1))
+    assert (ratios <= (3, 3, 5)).all()
 
 
 def shapes_of(name: str, stem: str, size: int) -> set[tuple]:
