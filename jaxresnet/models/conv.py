@@ -113,12 +113,12 @@ def _winograd_kernel_gradient(
     slices = _largest_divisor(x.shape[0], x.size // _WINOGRAD_SLICE_VALUES)
     if slices == 1:
         return winograd.kernel_gradient(x, g, padding)
-    pairs = tuple(values.reshape(slices, -1, *values.shape[1:]) for values in (x, g))
+    xs, gs = (values.reshape(slices, -1, *values.shape[1:]) for values in (x, g))
 
     def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + winograd.kernel_gradient(*pair, padding), None
 
-    return lax.scan(add, jnp.zeros(shape, x.dtype), pairs)[0]
+    return lax.scan(add, jnp.zeros(shape, x.dtype), (xs, gs))[0]
 
 
 def _largest_divisor(number: int, limit: int) -> int:
