@@ -75,7 +75,7 @@ def test_batches_that_slices_do_and_do_not_divide(batch):
     check((batch, 5, 6, 4), (3, 3, 4, 3), 2, 1)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_any_shape_and_batch_by_winograd(seed, monkeypatch):
     draw = np.random.default_rng(seed)
     padding = int(draw.integers(0, 3))
@@ -155,7 +155,7 @@ def by_winograd(arrays, padding):
 
 @pytest.mark.parametrize(
     ("height", "width", "padding"),
-    [(1, 1, 1), (1, 2, 1), (1, 2, 2), (2, 2, 1), (3, 3, 0), (4, 7, 0), (8, 5, 1), (9, 6, 2)],
+    [(1, 1, 1), (1, 2, 2), (3, 3, 0), (4, 7, 0), (8, 5, 1)],
 )
 def test_winograd_is_exact_but_for_rounding(height, width, padding):
     """In float64, where the plain sum's own rounding does not hide a wrong factor."""
