@@ -19,8 +19,8 @@ product becomes a matrix product over the features, with a row for each tile.
 
 Outputs, and the images' gradients, are taken 2x2 at a time: 16 products for 36. The kernel's
 gradient takes 4x4 of them: 36 for 144. Against float64, with 64 to 512 features, the root mean
-square of the rounding is 0.9 to 2.5 times the plain sum's for the former, and 3 to 4.5 times for
-the latter: with the points 0, 1, -1, 2, -2, which are usual, it would be 5 to 10 times. (On the
+square of the rounding is 0.7 to 2.1 times the plain sum's for the former, and 1.8 to 4 times for
+the latter: with the points 0, 1, -1, 2, -2, which are usual, it is 3.7 to 8.4 times. (On the
 choice of points: Barabasz and others 2020, arXiv:1803.10986.)
 """
 

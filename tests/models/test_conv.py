@@ -170,7 +170,10 @@ def test_winograd_is_exact_but_for_rounding(height, width, padding):
 
 @pytest.mark.parametrize("features", [64, 256])
 def test_winograd_rounds_little_more_than_the_plain_sum(features):
-    """Root mean squares against float64: outputs, images' and kernels' gradients."""
+    """Root mean squares against float64: outputs, images' and kernels' gradients.
+
+    With the points 0, 1, -1, 2, -2 the last would be 3.7 times the plain sum's.
+    """
     generator = np.random.default_rng(0)
     shapes = ((8, 8, 8, features), (3, 3, features, features), (8, 8, 8, features))
     arrays = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -181,7 +184,7 @@ def test_winograd_rounds_little_more_than_the_plain_sum(features):
         return [np.sqrt(np.square(a - b).mean()) for a, b in zip(found, exact, strict=True)]
 
     ratios = np.array(errors(by_winograd(arrays, 1))) / errors(plain(arrays, 1))
-    assert (ratios <= (3, 3, 5)).all()
+    assert (ratios <= (2, 2, 3)).all()
 
 
 def shapes_of(name: str, stem: str, size: int) -> set[tuple]:
