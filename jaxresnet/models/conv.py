@@ -110,7 +110,7 @@ def _winograd_kernel_gradient(
     x: jax.Array, g: jax.Array, shape: tuple[int, ...], padding: int
 ) -> jax.Array:
     """In a loop over slices of the batch: unrolled, there would be many products to compile."""
-    slices = _largest_divisor(x.shape[0], x.size // _WINOGRAD_SLICE_VALUES)
+    slices = largest_divisor(x.shape[0], x.size // _WINOGRAD_SLICE_VALUES)
     if slices == 1:
         return winograd.kernel_gradient(x, g, padding)
     xs, gs = (values.reshape(slices, -1, *values.shape[1:]) for values in (x, g))
@@ -121,7 +121,7 @@ def _winograd_kernel_gradient(
     return lax.scan(add, jnp.zeros(shape, x.dtype), (xs, gs))[0]
 
 
-def _largest_divisor(number: int, limit: int) -> int:
+def largest_divisor(number: int, limit: int) -> int:
     """Of a number; not above the limit, but at least 1."""
     return next(n for n in range(max(1, limit), 0, -1) if number % n == 0)
 
@@ -143,6 +143,10 @@ def _image_gradient(
     So the pixels stride * m + phase meet only every stride-th tap, and are a convolution of
     their own.
     """
+    if kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
+        # A product can sum over the kernel's out-features where they lie; a convolution first
+        # needs the kernel transposed, which takes as long as its multiplications.
+        return lax.dot_general(g, kernel[0, 0], (((3,), (1,)), ((), ())))
     batch, height, width, features = shape
     rows, columns = -(-height // stride), -(-width // stride)
 
@@ -180,7 +184,7 @@ def _kernel_gradient(
             pixels, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ()))
         ).reshape(shape)
     batch = x.shape[0]
-    slices = _largest_divisor(batch, min(x.size // _SLICE_VALUES, batch // _SLICE_IMAGES))
+    slices = largest_divisor(batch, min(x.size // _SLICE_VALUES, batch // _SLICE_IMAGES))
     xs, gs = (t.reshape(slices, -1, *t.shape[1:]) for t in (x, g))
     high = [
         (outputs - 1) * stride + size - inputs - padding

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxresnet.models import layers
 from jaxresnet.models.conv import Conv
 from jaxresnet.models.layers import (
     BatchNorm,
@@ -103,9 +104,15 @@ def test_batch_norm_keeps_float32_statistics_of_bfloat16_inputs():
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2**-6)])
-@pytest.mark.parametrize("mean", [0.0, 30.0])
-def test_the_gradient_of_batch_norm_is_that_of_its_definition(dtype, bound, mean):
-    """Against the chain rule through the batch's mean and variance, in float64."""
+@pytest.mark.parametrize(("mean", "slice_values"), [(0.0, 2**16), (30.0, 36), (30.0, 1)])
+def test_the_gradient_of_batch_norm_is_that_of_its_definition(
+    dtype, bound, mean, slice_values, monkeypatch
+):
+    """Against the chain rule through the batch's mean and variance, in float64.
+
+    Summed at once, in ten slices, and pixel by pixel.
+    """
+    monkeypatch.setattr(layers, "_SUMMED_VALUES", slice_values)
     generator = np.random.default_rng(0)
     x, g = generator.normal(mean, 2, (6, 5, 4, 3)), generator.normal(size=(6, 5, 4, 3))
     x, g = (np.asarray(jnp.asarray(v, dtype).astype(jnp.float32), np.float64) for v in (x, g))
