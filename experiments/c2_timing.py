@@ -1,18 +1,25 @@
 """C2: where the time of an epoch goes: data loading, computation, total; in the labs' tables."""
 
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from rich.console import Console
 
 from experiments.command import run_command
+from experiments.controls import (
+    controls_finding,
+    controls_table,
+    has_controls,
+    measure_controls,
+    read_controls,
+)
 from experiments.published import published
 from experiments.results import Results, Series, describe_protocol
-from experiments.runner import run_experiment
-from experiments.settings import SingleSettings, parse_settings
-from jaxresnet.report.document import write_report
+from experiments.runner import open_run
+from experiments.settings import TimedSettings, parse_settings
+from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_stacked_bars
-from jaxresnet.report.tables import MISSING, Table, number
+from jaxresnet.report.tables import Table, median_and_range, number
 
 EXPERIMENT = "c2_timing"
 
@@ -21,34 +28,63 @@ _SHOWN_BATCHES = 3  # of the beginning and of the end; all are in the JSON lines
 
 def main(arguments: list[str]) -> None:
     """Parses the command line and runs the experiment."""
-    settings = parse_settings(SingleSettings, EXPERIMENT, __doc__ or "", arguments)
-    run_experiment(EXPERIMENT, settings, report)
+    settings = parse_settings(TimedSettings, EXPERIMENT, __doc__ or "", arguments)
+    variants = settings.variants()
+    with open_run(EXPERIMENT, settings) as run:
+        run.train(variants)
+        if not run.diverged:
+            measure_controls(run, variants[0])
+        run.finish(variants, report)
 
 
 def report(results: Results, console: Console) -> None:
     """Writes report.md with its plot, and prints the tables."""
-    (series,) = results.series
-    words = results.dataset.words
-    compiled = ", ".join(f"{start['compile']:.1f}" for start in series.starts)
+    first, words = results.series[0], results.dataset.words
+    compiled = ", ".join(f"{start['compile']:.1f}" for start in first.starts)
     introduction = (
         f"{describe_protocol(results)} {_loading_words(results)} Compiling took {compiled} s, "
         "which is in no epoch's time; nor are evaluation and saving."
     )
-    tables = [
-        _times_table(series, words),
-        _batch_table(series, words),
-        _epoch_log_table(series, words),
-        _cumulative_table(series, words),
-        _test_table(series, words),
-    ]
-    write_report(
-        results.directory,
+    skip = int(results.settings.training.epochs > 1)  # the first epoch, where there are others
+    epochs = [value for series in results.series for value in series.values("seconds")[skip:]]
+    tables, findings = [_times_table(results)], _findings(results)
+    if has_controls(results):
+        controls = read_controls(results)
+        tables.append(controls_table(controls, epochs, words))
+        findings.append(controls_finding(controls, epochs))
+    report = Report(
         "C2: the time of an epoch",
         introduction,
         tables,
-        [_plot(results, series)],
-        console,
+        [_plot(results)],
+        asked="How does the time of an epoch divide into loading data and computing?",
+        findings=findings,
+        details=[
+            _batch_table(first, words),
+            _epoch_log_table(first, words),
+            _cumulative_table(first, words),
+            _test_table(first, words),
+        ],
     )
+    write_report(results.directory, report, console)
+
+
+def _findings(results: Results) -> list[str]:
+    """Which part of the time was lost to input, and what starting cost."""
+
+    def median_of(key: str) -> float:
+        return median(value for series in results.series for value in series.values(key))
+
+    total, stall, wait = (median_of(key) for key in ("seconds", "input_stall", "input_wait"))
+    found = [
+        f"Of the {number(total)} s of an epoch the device was idle for lack of input for "
+        f"{number(stall)} s ({stall / total:.1%}), and the loop waited {number(wait)} s for data."
+    ]
+    if results.settings.training.epochs > 1:
+        first = median(series.values("seconds")[0] for series in results.series)
+        later = median(value for series in results.series for value in series.values("seconds")[1:])
+        found.append(f"The first epoch took {number(first)} s, the later ones {number(later)} s.")
+    return found
 
 
 def _loading_words(results: Results) -> str:
@@ -58,23 +94,32 @@ def _loading_words(results: Results) -> str:
     return f"tf.data loader with {data.workers} workers."
 
 
-def _times_table(series: Series, words: str) -> Table:
+def _times_table(results: Results) -> Table:
     """lab-b's and lab-c's table of seconds by epoch."""
     lab_b, lab_c = published()["c2"]["lab-b"], published()["c2"]["lab-c"]
     theirs = [
         *(lab_b[key] for key in ("data_loading_s", "compute_s", "epoch_s")),
         *(lab_c[key] for key in ("data_loading_s", "compute_s")),
     ]
+
+    def row(name: str, epochs: slice, published: list[float | None]) -> list[str]:
+        ours = [
+            [value for series in results.series for value in series.values(key)[epochs]]
+            for key in ("input_wait", "input_stall", "compute", "seconds")
+        ]
+        return [
+            name,
+            *(median_and_range(values, number) for values in ours),
+            *(number(value) for value in published),
+        ]
+
+    count = results.settings.training.epochs
     rows = []
-    for index, epoch in enumerate(series.epochs):
-        rows.append(
-            [
-                str(index + 1),
-                *(number(epoch[key]) for key in ("input_wait", "input_stall", "compute")),
-                number(epoch["seconds"]),
-                *(number(values[index]) if index < len(values) else MISSING for values in theirs),
-            ]
-        )
+    for index in range(count):
+        published_ones = [values[index] if index < len(values) else None for values in theirs]
+        rows.append(row(str(index + 1), slice(index, index + 1), published_ones))
+    if count > 1:
+        rows.append(row("but the first", slice(1, None), [median(values[1:]) for values in theirs]))
     columns = [
         "epoch", "data\nloading", "input\nstall", "com-\nputation", "total",
         "lab-b\nloading", "lab-b\ncomp.", "lab-b\ntotal", "lab-c\nloading", "lab-c\ncomp.",
@@ -84,9 +129,14 @@ def _times_table(series: Series, words: str) -> Table:
         "the labs timed it. Input stall: what the device was idle for lack of a batch. "
         "Computation: the total less the stall. Loading that passes while the device computes "
         "costs nothing, so the columns do not add up with data loading. The labs: 2 workers, one "
-        f"GPU; lab-c's 5 epochs took {published()['c2']['lab-c']['total_s']:.1f} s."
+        f"GPU; lab-c's 5 epochs took {published()['c2']['lab-c']['total_s']:.1f} s. The last row: "
+        "medians of all epochs but the first, which starts tf.data and touches fresh memory."
     )
-    return Table(f"Time by epoch: this run ({words}) beside the labs", columns, rows, note)
+    if len(results.series) > 1:
+        note += f" Medians of {len(results.series)} trainings; the range in brackets."
+    return Table(
+        f"Time by epoch: this run ({results.dataset.words}) beside the labs", columns, rows, note
+    )
 
 
 def _batch_table(series: Series, words: str) -> Table:
@@ -188,15 +238,22 @@ def _test_table(series: Series, words: str) -> Table:
     return Table(f"lab-b's test level log ({words})", columns, rows, note)
 
 
-def _plot(results: Results, series: Series) -> str:
+def _plot(results: Results) -> str:
     name = "time_by_epoch.png"
+
+    def medians(key: str) -> list[float]:
+        return [
+            median(values)
+            for values in zip(*(series.values(key) for series in results.series), strict=True)
+        ]
+
     plot_stacked_bars(
         results.directory / name,
         f"{results.dataset.words}: time of each epoch",
-        [str(index + 1) for index in range(len(series.epochs))],
+        [str(index + 1) for index in range(results.settings.training.epochs)],
         "epoch",
         "seconds",
-        {"computation": series.values("compute"), "input stall": series.values("input_stall")},
+        {"computation": medians("compute"), "input stall": medians("input_stall")},
     )
     return name
 

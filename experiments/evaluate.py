@@ -22,7 +22,7 @@ from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
 from jaxresnet.models.torch_weights import Weights
-from jaxresnet.report.document import write_report
+from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Table, number, percent, seconds
 from jaxresnet.train.evaluation import evaluate
 from jaxresnet.train.metrics import EvalResult, write_json
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> None:
         table = _table(settings.weights, dataset, result)
         words = describe_model(options, weights)
         introduction = f"{words}, in {settings.dtype}; {platform.machine()}."
-        write_report(directory, "Evaluation", introduction, [table], console=console)
+        write_report(directory, Report("Evaluation", introduction, [table]), console)
         write_json(directory / "summary.json", _summary(settings.weights, words, dataset, result))
         say(console, f"report: {directory / 'report.md'}")
 

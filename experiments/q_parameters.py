@@ -24,7 +24,7 @@ from jaxresnet.models.summary import (
     parameters_mib,
 )
 from jaxresnet.optim import OptimizerOptions, create_optimizer, get_optimizer, optimizer_names
-from jaxresnet.report.document import write_report
+from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import MISSING, Table, number
 from jaxresnet.train.metrics import write_json
 from jaxresnet.train.state import split_model
@@ -105,7 +105,24 @@ def _report(directory: Path, console: Console) -> None:
         "walking over the model that the experiments train."
     )
     title = "Q1 to Q4: layers, parameters and optimizer state"
-    write_report(directory, title, introduction, tables, console=console)
+    optimizers = [get_optimizer(name).label for name, size in counts.state.items() if size == 0]
+    report = Report(
+        title,
+        introduction,
+        tables[:2],
+        asked=(
+            "How many convolutional layers are there (Q1), how wide is the last layer's input "
+            "(Q2), and how many parameters and gradients are trained with SGD (Q3) and Adam (Q4)?"
+        ),
+        findings=[
+            f"{counts.convolutions} convolutions, {counts.last_linear_input} inputs of the last "
+            f"layer, {counts.parameters:,} parameters and {counts.gradients:,} gradients, whatever "
+            f"the optimizer; Adam keeps {counts.state['adam'] / counts.parameters:.0f} more values "
+            f"for each parameter{_none_for(optimizers)}."
+        ],
+        details=tables[2:],
+    )
+    write_report(directory, report, console)
     write_json(directory / "summary.json", asdict(counts))
     say(console, f"report: {directory / 'report.md'}")
 
@@ -166,6 +183,10 @@ def _question_table(counts: Counts) -> Table:
         rows,
         _WHERE_WRONG.format(note=questions["lab_a_note"]),
     )
+
+
+def _none_for(optimizers: list[str]) -> str:
+    return f", {' and '.join(optimizers)} none" if optimizers else ""
 
 
 def _answer(value: Any) -> str:

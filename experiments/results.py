@@ -1,17 +1,17 @@
 """The results of a run, as its report sees them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-from experiments.settings import (
-    FULL_WIDTH,
-    Settings,
-    follows_published_protocol,
-    optimizer_options,
-)
+from experiments.protocol import follows_published_protocol, optimizer_options
+from experiments.settings import FULL_WIDTH, Settings
+from experiments.variants import Variant
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.optim import get_optimizer
+from jaxresnet.report.tables import plural
 from jaxresnet.train.metrics import read_json_lines, write_json
 
 
@@ -19,13 +19,16 @@ from jaxresnet.train.metrics import read_json_lines, write_json
 class Series:
     """The results of one training: its lines in the run directory's logs."""
 
-    name: str
-    label: str
+    variant: Variant
     learning_rate: float
     epochs: list[dict[str, Any]]
     steps: list[dict[str, Any]]
     starts: list[dict[str, Any]]
     test_batches: list[dict[str, Any]]
+
+    @property
+    def label(self) -> str:
+        return self.variant.label
 
     def values(self, key: str) -> list[float]:
         """One figure of each epoch."""
@@ -50,24 +53,32 @@ class Results:
     dataset: Dataset
     series: list[Series]
 
+    def by_optimizer(self) -> dict[str, list[Series]]:
+        """The series of each optimizer: one for each seed."""
+        found: dict[str, list[Series]] = {}
+        for series in self.series:
+            found.setdefault(series.variant.optimizer, []).append(series)
+        return found
 
-def load_results(directory: Path, settings: Settings, dataset: Dataset) -> Results:
-    """Reads a run's logs back: the series that were trained to their end."""
+
+def load_results(
+    directory: Path, settings: Settings, variants: Sequence[Variant], dataset: Dataset
+) -> Results:
+    """Reads a run's logs back: of the variants, those that were trained to their end."""
 
     def lines_of(name: str, file: str) -> list[dict[str, Any]]:
         return [line for line in read_json_lines(directory / file) if line["series"] == name]
 
     series = [
         Series(
-            name=name,
-            label=get_optimizer(name).label,
-            learning_rate=optimizer_options(settings, name).learning_rate,
-            epochs=lines_of(name, "epochs.jsonl"),
-            steps=lines_of(name, "steps.jsonl"),
-            starts=lines_of(name, "starts.jsonl"),
-            test_batches=lines_of(name, "test_batches.jsonl"),
+            variant=variant,
+            learning_rate=optimizer_options(settings, variant.optimizer).learning_rate,
+            epochs=lines_of(variant.series, "epochs.jsonl"),
+            steps=lines_of(variant.series, "steps.jsonl"),
+            starts=lines_of(variant.series, "starts.jsonl"),
+            test_batches=lines_of(variant.series, "test_batches.jsonl"),
         )
-        for name in settings.training.names
+        for variant in variants
     ]
     finished = [one for one in series if len(one.epochs) == settings.training.epochs]
     return Results(directory, settings, dataset, finished)
@@ -80,7 +91,7 @@ def write_summary(experiment: str, results: Results) -> None:
         "images": results.dataset.words,
         "machine": _machines(results),
         "series": {
-            series.name: {
+            series.variant.series: {
                 "learning_rate": series.learning_rate,
                 "compile_seconds": [start["compile"] for start in series.starts],
                 "mean_epoch_seconds": series.mean("seconds"),
@@ -100,14 +111,20 @@ def describe_protocol(results: Results) -> str:
     training, model = settings.training, settings.model
     images = "synthetic images" if dataset.synthetic else "CIFAR-10 images"
     thin = "" if model.width == FULL_WIDTH else f" of width {model.width}"
-    momentum = any(get_optimizer(series.name).uses_momentum for series in results.series)
+    names = dict.fromkeys(series.variant.optimizer for series in results.series)
+    momentum = any(get_optimizer(name).uses_momentum for name in names)
     with_momentum = f", momentum {training.momentum:g} where it applies" if momentum else ""
-    rates = "; ".join(f"{series.label} {series.learning_rate:g}" for series in results.series)
+    rates = "; ".join(
+        f"{get_optimizer(name).label} {optimizer_options(settings, name).learning_rate:g}"
+        for name in names
+    )
+    seeds = ", ".join(dict.fromkeys(str(series.variant.seed) for series in results.series))
+    waiting = ", waiting for each step" if training.sync_each_step else ""
     start = "" if model.init_from is None else f", starting from {model.init_from}"
     sentence = (
-        f"{model.model}{thin} in {model.dtype}{start}, {_plural(training.epochs, 'epoch')} of "
+        f"{model.model}{thin} in {model.dtype}{start}, {plural(training.epochs, 'epoch')} of "
         f"{len(dataset.train):,} {images}, batch size {training.batch_size}, learning rate "
-        f"({rates}){with_momentum}, weight decay {training.weight_decay:g}, seed {training.seed}; "
+        f"({rates}){with_momentum}, weight decay {training.weight_decay:g}, seed {seeds}{waiting}; "
         f"{_machines(results)}"
     )
     if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):
@@ -115,8 +132,13 @@ def describe_protocol(results: Results) -> str:
     return f"{sentence}. {_PUBLISHED_SENTENCE}"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def means_and_deviations(
+    group: Sequence[Series], key: str, scale: float = 1
+) -> tuple[list[float], list[float] | None]:
+    """By epoch, over the series of a group; no deviations of a single one."""
+    by_epoch = list(zip(*(series.values(key) for series in group), strict=True))
+    means = [scale * fmean(values) for values in by_epoch]
+    return means, [scale * stdev(values) for values in by_epoch] if len(group) > 1 else None
 
 
 def _machines(results: Results) -> str:

@@ -17,7 +17,8 @@ from jaxresnet import platform
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import write_json
 
-_LOCK, _SETTINGS, _ENVIRONMENT = "run.lock", "settings.json", "environment.json"
+_LOCK, _SETTINGS, ENVIRONMENT = "run.lock", "settings.json", "environment.json"
+SUMMARY = "summary.json"  # written last, when a run is finished
 _NOT_WRITABLE = "the output directory {} cannot be written ({}): choose another with --out"
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
@@ -62,8 +63,8 @@ def open_run_directory(
             _clear(directory)
         _check_settings(directory, identity)
         write_json(directory / _SETTINGS, {"result": identity, "all": _as_json(settings)})
-        if not (directory / _ENVIRONMENT).exists():
-            write_json(directory / _ENVIRONMENT, environment)
+        if not (directory / ENVIRONMENT).exists():
+            write_json(directory / ENVIRONMENT, environment)
         yield
 
 
@@ -80,7 +81,7 @@ def check_directory(directory: Path, experiment: str) -> None:
         raise UserError(_NOT_WRITABLE.format(directory, "permission denied"))
     if not directory.exists() or not _contents(directory):
         return
-    found = _read_identity(directory)
+    found = read_identity(directory)
     if found is None:
         raise UserError(
             f"{directory} holds files but no run of this project; choose another with --out"
@@ -98,11 +99,26 @@ def _contents(directory: Path) -> list[Path]:
     return sorted(paths, key=lambda path: path.name == _SETTINGS)
 
 
-def _read_identity(directory: Path) -> dict[str, Any] | None:
+def read_identity(directory: Path) -> dict[str, Any] | None:
+    """What the run there depends on; None if there is no run."""
     try:
         return dict(json.loads((directory / _SETTINGS).read_text(encoding="utf-8"))["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def find_runs(root: Path, experiment: str, *, parts: bool = False) -> list[Path]:
+    """The finished runs of an experiment below `root`, the newest first.
+
+    parts: also those that lie in another run's directory.
+    """
+    found = [
+        path.parent
+        for path in root.rglob(SUMMARY)
+        if (read_identity(path.parent) or {}).get("experiment") == experiment
+        and (parts or read_identity(path.parent.parent) is None)
+    ]
+    return sorted(found, key=lambda run: (run / SUMMARY).stat().st_mtime, reverse=True)
 
 
 def _clear(directory: Path) -> None:
@@ -123,7 +139,7 @@ def default_directory(experiment: str, name: str, identity: dict[str, Any]) -> P
 
 
 def _check_settings(directory: Path, identity: dict[str, Any]) -> None:
-    found = _read_identity(directory)
+    found = read_identity(directory)
     if found is None or found == identity:
         return
     differences = [
@@ -141,10 +157,14 @@ def _check_settings(directory: Path, identity: dict[str, Any]) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, device and git revision, for environment.json."""
+    return {**describe_software(), **platform.describe()}
+
+
+def describe_software() -> dict[str, Any]:
+    """Versions and git revision; nothing that would start a device's backend."""
     return {
         "python": sys.version.split()[0],
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        **platform.describe(),
         "git_revision": _git_revision(),
     }
 

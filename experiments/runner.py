@@ -1,8 +1,8 @@
 """What the training experiments share: from settings to a run directory with results."""
 
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.command import make_console, say
 from experiments.images import load_images
+from experiments.protocol import optimizer_options
 from experiments.results import Results, load_results, write_summary
 from experiments.run_directory import (
     check_directory,
@@ -19,10 +20,8 @@ from experiments.run_directory import (
     describe_environment,
     open_run_directory,
 )
-from experiments.settings import (
-    Settings,
-    optimizer_options,
-)
+from experiments.settings import Settings
+from experiments.variants import Variant
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.pipeline import TfDataLoader
@@ -30,14 +29,15 @@ from jaxresnet.data.resident import ResidentLoader
 from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.models.resnet import Norm, create_model
 from jaxresnet.models.torch_weights import Weights
-from jaxresnet.optim import create_optimizer, get_optimizer
+from jaxresnet.optim import create_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.interrupt import StopRequest, stop_on_signals
-from jaxresnet.train.loop import Loader, Trainer, Training
+from jaxresnet.train.loop import Trainer
 from jaxresnet.train.metrics import RunLog
 from jaxresnet.train.progress import Progress
-from jaxresnet.train.state import Network, create_state, split_model
+from jaxresnet.train.state import Network, TrainState, create_state, split_model
 from jaxresnet.train.timing import Diverged
+from jaxresnet.train.training import Loader, Programs, Training, compile_programs
 from jaxresnet.train.weights import load_weights, weights_fingerprint
 
 # Where the images came from and how they are fed makes no difference to the result: the
@@ -49,18 +49,106 @@ _FREE = {
 }
 
 
-def run_experiment(
-    experiment: str,
-    settings: Settings,
-    report: Callable[[Results, Console], None],
-    *,
-    norm: Norm = "batch",
-) -> None:
-    """Trains with each optimizer in turn, going on where an earlier start stopped, and reports.
+@dataclass
+class Run:
+    """A run whose directory is open. diverged: what went wrong with some of its trainings."""
+
+    experiment: str
+    settings: Settings
+    dataset: Dataset
+    norm: Norm
+    directory: Path
+    console: Console
+    diverged: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Compiling takes longer than a short training: equal ones share their programs.
+        self._programs: dict[tuple[str, int], Programs] = {}
+
+    def train(self, variants: list[Variant]) -> None:
+        """Trains them one after the other, going on where an earlier start stopped.
+
+        Raises:
+          Stopped: see Trainer.run. One that diverges is noted, and the others go on.
+        """
+        epochs, dataset = self.settings.training.epochs, self.dataset
+        progress = Progress(
+            self.console, len(variants), epochs, len(dataset.train), len(dataset.test)
+        )
+        with (
+            closing(RunLog(self.directory, dataset.words, platform.machine())) as log,
+            stop_on_signals() as stop,
+            progress,
+        ):
+            for variant in variants:
+                self._train(variant, log, progress, stop)
+
+    def _train(self, variant: Variant, log: RunLog, progress: Progress, stop: StopRequest) -> None:
+        training = self.training(variant)
+        checkpoints = Checkpoints(self.directory / "checkpoints" / variant.series)
+        try:
+            Trainer(training, log, checkpoints, progress, stop, self.programs(variant)).run()
+        except Diverged as error:
+            self.diverged.append(f"{training.label}: {error}; try a lower --learning-rate")
+            progress.say(f"{training.label}: diverged")
+        finally:
+            checkpoints.close()
+
+    def programs(self, variant: Variant) -> Callable[[Training, TrainState], Programs]:
+        """compile_programs, but for what was compiled before."""
+
+        def compile_once(training: Training, state: TrainState) -> Programs:
+            key = (variant.optimizer, variant.seed)
+            if key not in self._programs:
+                self._programs[key] = compile_programs(training, state)
+            return self._programs[key]
+
+        return compile_once
+
+    def training(self, variant: Variant) -> Training:
+        """All that a variant's training depends on, at its beginning."""
+        settings = self.settings
+        optimizer = create_optimizer(
+            variant.optimizer, optimizer_options(settings, variant.optimizer)
+        )
+        network, weights = _create_network(settings, self.dataset, self.norm, variant.seed)
+        return Training(
+            series=variant.series,
+            label=variant.label,
+            network=network,
+            initial_state=create_state(weights.params, weights.batch_stats, optimizer),
+            optimizer=optimizer,
+            loader=create_loader(settings, self.dataset, variant),
+            train_size=len(self.dataset.train),
+            test=self.dataset.test,
+            batch_size=settings.training.batch_size,
+            epochs=settings.training.epochs,
+            seed=variant.seed,
+            checkpoint_every=settings.output.checkpoint_every,
+            sync_each_step=settings.training.sync_each_step,
+        )
+
+    def finish(self, variants: list[Variant], report: Callable[[Results, Console], None]) -> None:
+        """Reports what was trained to its end.
+
+        Raises:
+          TrainingFailed: some of the trainings diverged.
+        """
+        results = load_results(self.directory, self.settings, variants, self.dataset)
+        if results.series or not variants:
+            report(results, self.console)
+            write_summary(self.experiment, results)
+            say(self.console, f"report: {self.directory / 'report.md'}")
+        if self.diverged:
+            raise TrainingFailed("\n".join(self.diverged))
+
+
+@contextmanager
+def open_run(experiment: str, settings: Settings, *, norm: Norm = "batch") -> Iterator[Run]:
+    """Checks everything that can be checked, loads the images and opens the run's directory.
 
     Raises:
       UserError: the data or the output directory are not usable; before anything long starts.
-      Stopped, Diverged: see Trainer.run.
     """
     console = make_console()
     if settings.output.verbose:
@@ -75,7 +163,7 @@ def run_experiment(
             f"--batch-size is {settings.training.batch_size:,}, but there are only "
             f"{len(dataset.train):,} training images"
         )
-    network, weights = _create_network(settings, dataset, norm)
+    _, weights = _create_network(settings, dataset, norm, settings.training.all_seeds[0])
     identity = run_identity(experiment, settings, dataset, weights)
     name = f"{dataset.name}-{settings.model.model}"
     directory = settings.output.out or default_directory(experiment, name, identity)
@@ -92,23 +180,25 @@ def run_experiment(
             f"{experiment}: {settings.model.model} on {len(dataset.train):,} images "
             f"({dataset.words}, {dataset.location}); results in {directory}",
         )
-        with (
-            closing(RunLog(directory, dataset.words, platform.machine())) as log,
-            stop_on_signals() as stop,
-        ):
-            diverged = _train_all(
-                settings, dataset, network, weights, directory, log, console, stop
-            )
-        results = load_results(directory, settings, dataset)
-        if results.series:
-            report(results, console)
-            write_summary(experiment, results)
-            say(console, f"report: {directory / 'report.md'}")
-        if diverged:
-            raise TrainingFailed("\n".join(diverged))
+        yield Run(experiment, settings, dataset, norm, directory, console)
 
 
-def _create_network(settings: Settings, dataset: Dataset, norm: Norm) -> tuple[Network, Weights]:
+def run_experiment(
+    experiment: str,
+    settings: Settings,
+    report: Callable[[Results, Console], None],
+    *,
+    norm: Norm = "batch",
+) -> None:
+    """Trains what the settings name, and reports. See open_run, Run.train and Run.finish."""
+    with open_run(experiment, settings, norm=norm) as run:
+        run.train(settings.variants())
+        run.finish(settings.variants(), report)
+
+
+def _create_network(
+    settings: Settings, dataset: Dataset, norm: Norm, seed: int
+) -> tuple[Network, Weights]:
     """The network with its first weights: drawn from the seed, or from --init-from."""
     model = create_model(
         settings.model.model,
@@ -117,7 +207,7 @@ def _create_network(settings: Settings, dataset: Dataset, norm: Norm) -> tuple[N
         width=settings.model.width,
         dtype=jnp.dtype(settings.model.dtype),
         convolution=settings.model.convolution,
-        rngs=nnx.Rngs(settings.training.seed),
+        rngs=nnx.Rngs(seed),
     )
     network, params, batch_stats = split_model(model)
     drawn = Weights(params, batch_stats)
@@ -147,59 +237,15 @@ def run_identity(
     }
 
 
-def _train_all(
-    settings: Settings,
-    dataset: Dataset,
-    network: Network,
-    weights: Weights,
-    directory: Path,
-    log: RunLog,
-    console: Console,
-    stop: StopRequest,
-) -> list[str]:
-    """Trains with each optimizer that the settings name; returns what went wrong with some."""
-    training = settings.training
-    loader = _create_loader(settings, dataset)
-    progress = Progress(
-        console, len(training.names), training.epochs, len(dataset.train), len(dataset.test)
-    )
-    diverged: list[str] = []
-    with progress:
-        for name in training.names:
-            optimizer = create_optimizer(name, optimizer_options(settings, name))
-            job = Training(
-                series=name,
-                label=get_optimizer(name).label,
-                network=network,
-                initial_state=create_state(weights.params, weights.batch_stats, optimizer),
-                optimizer=optimizer,
-                loader=loader,
-                train_size=len(dataset.train),
-                test=dataset.test,
-                batch_size=training.batch_size,
-                epochs=training.epochs,
-                seed=training.seed,
-                checkpoint_every=settings.output.checkpoint_every,
-            )
-            checkpoints = Checkpoints(directory / "checkpoints" / name)
-            try:
-                Trainer(job, log, checkpoints, progress, stop).run()
-            except Diverged as error:
-                diverged.append(f"{job.label}: {error}; try a lower --learning-rate")
-                progress.say(f"{job.label}: diverged")
-            finally:
-                checkpoints.close()
-    return diverged
-
-
-def _create_loader(settings: Settings, dataset: Dataset) -> Loader:
-    data, training = settings.data, settings.training
+def create_loader(settings: Settings, dataset: Dataset, variant: Variant) -> Loader:
+    """The training images as the settings and the variant want them fed."""
+    data, batch_size = settings.data, settings.training.batch_size
     if data.loader == "resident":
-        return ResidentLoader(dataset.train, batch_size=training.batch_size, seed=training.seed)
+        return ResidentLoader(dataset.train, batch_size=batch_size, seed=variant.seed)
     return TfDataLoader(
         dataset.train,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        workers=data.workers,
+        batch_size=batch_size,
+        seed=variant.seed,
+        workers=variant.workers,
         prefetch=data.prefetch,
     )

@@ -1,23 +1,22 @@
 """The options that the experiments share, as frozen dataclasses from which --help is made."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from experiments.variants import Variant, make_variants
 from jaxresnet.data.load import DataChoice
 from jaxresnet.data.pipeline import Workers
 from jaxresnet.errors import UserError
 from jaxresnet.models.conv import Convolution
 from jaxresnet.models.resnet import MODELS
-from jaxresnet.optim import OptimizerOptions, get_optimizer, optimizer_names
+from jaxresnet.optim import get_optimizer, optimizer_names
 
-# The learning rate that the published runs used for all five optimizers.
-PUBLISHED_LEARNING_RATE = 0.1
 PUBLISHED_OPTIMIZERS = ("sgd", "nesterov", "adagrad", "adadelta", "adam")
-CIFAR10_TRAIN_IMAGES = 50_000
 FULL_WIDTH = 64
 
 _OPTIMIZERS = ", ".join(optimizer_names())
@@ -87,6 +86,14 @@ class TrainingSettings:
     """Times the parameter, added to its gradient, for all parameters."""
     seed: int = 0
     """Of the initial weights, the order of images and their augmentation."""
+    sync_each_step: bool = False
+    """Wait for each step before the next batch is asked for, as a loop without asynchronous
+    dispatch does: all loading then delays the device. For diagnosis."""
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """One training for each."""
+        return (self.seed,)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,18 @@ class SingleOptimizerSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
+class SeveralSeedsSettings(SingleOptimizerSettings):
+    """The protocol."""
+
+    seeds: tuple[int, ...] = ()
+    """Train once with each of these seeds, and report mean and standard deviation. None: --seed."""
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or (self.seed,)
+
+
+@dataclass(frozen=True)
 class SeveralOptimizersSettings(TrainingSettings):
     """The protocol."""
 
@@ -108,10 +127,16 @@ class SeveralOptimizersSettings(TrainingSettings):
         tuple[str, ...],
         tyro.conf.arg(help=f"Which to train with, one after the other: any of {_OPTIMIZERS}."),
     ] = PUBLISHED_OPTIMIZERS
+    seeds: tuple[int, ...] = ()
+    """Train once with each of these seeds, and report mean and standard deviation. None: --seed."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.optimizers
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or (self.seed,)
 
 
 @dataclass(frozen=True)
@@ -139,10 +164,41 @@ class Settings:
     training: SingleOptimizerSettings | SeveralOptimizersSettings = SingleOptimizerSettings()
     output: OutputSettings = OutputSettings()
 
+    def variants(self) -> list[Variant]:
+        """The trainings of the run."""
+        training = self.training
+        return make_variants(training.names, training.all_seeds, [self.data.workers], 1)
+
 
 @dataclass(frozen=True)
 class SingleSettings(Settings):
     training: SingleOptimizerSettings = SingleOptimizerSettings()
+
+
+@dataclass(frozen=True)
+class RepeatSettings:
+    """How often times are taken."""
+
+    repeats: int = 1
+    """Train so many times, and report medians with the least and the greatest."""
+
+
+@dataclass(frozen=True)
+class TimedSettings(SingleSettings):
+    timing: RepeatSettings = RepeatSettings()
+
+    def variants(self) -> list[Variant]:
+        return self.variants_with([self.data.workers])
+
+    def variants_with(self, workers: Sequence[Workers]) -> list[Variant]:
+        """The trainings of the run, with each of these numbers of workers."""
+        training = self.training
+        return make_variants(training.names, training.all_seeds, workers, self.timing.repeats)
+
+
+@dataclass(frozen=True)
+class SeveralSeedsOfOneSettings(Settings):
+    training: SeveralSeedsSettings = SeveralSeedsSettings()
 
 
 @dataclass(frozen=True)
@@ -205,9 +261,14 @@ def check_settings(settings: Settings) -> None:
     at_least("--eval-images", data.eval_images, 1)
     at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
     at_least("--prefetch", data.prefetch, 0)
+    if isinstance(settings, TimedSettings):
+        at_least("--repeats", settings.timing.repeats, 1)
     at_least("--checkpoint-every", settings.output.checkpoint_every, 1)
-    if not 0 <= training.seed < 2**31:
-        raise UserError(f"--seed must be at least 0 and below 2**31, got {training.seed}")
+    for seed in training.all_seeds:
+        if not 0 <= seed < 2**31:
+            raise UserError(f"--seed must be at least 0 and below 2**31, got {seed}")
+    if len(set(training.all_seeds)) < len(training.all_seeds):
+        raise UserError(f"--seeds names one twice: {' '.join(map(str, training.all_seeds))}")
     check_source(data)
     at_least("--weight-decay", training.weight_decay, 0)
     rate = training.learning_rate
@@ -230,30 +291,3 @@ def at_least(option: str, value: float | None, least: int) -> None:
     """Raises UserError if a value is given that is below `least` or not finite."""
     if value is not None and not least <= value < float("inf"):
         raise UserError(f"{option} must be at least {least}, got {value}")
-
-
-def optimizer_options(settings: Settings, name: str) -> OptimizerOptions:
-    """The optimizer's learning rate by the protocol, momentum and weight decay."""
-    training = settings.training
-    rate = training.learning_rate
-    if rate is None:
-        published = training.protocol == "published"
-        rate = PUBLISHED_LEARNING_RATE if published else get_optimizer(name).usual_learning_rate
-    return OptimizerOptions(rate, training.momentum, training.weight_decay)
-
-
-def follows_published_protocol(settings: Settings, train_images: int, synthetic: bool) -> bool:
-    """Whether results may be set beside the published figures without more words."""
-    training, published = settings.training, TrainingSettings()
-    as_published = all(
-        getattr(training, name) == getattr(published, name)
-        for name in ("epochs", "batch_size", "momentum", "weight_decay")
-    )
-    rates = {optimizer_options(settings, name).learning_rate for name in training.names}
-    return (
-        as_published
-        and rates == {PUBLISHED_LEARNING_RATE}
-        and dataclasses.replace(settings.model, convolution="fast") == ModelSettings()
-        and train_images == CIFAR10_TRAIN_IMAGES
-        and not synthetic
-    )

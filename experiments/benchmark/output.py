@@ -13,7 +13,7 @@ from experiments.benchmark.plot import plot_rates
 from experiments.command import say
 from experiments.run_directory import describe_environment, open_run_directory
 from jaxresnet import platform
-from jaxresnet.report.document import write_report
+from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Table
 from jaxresnet.train.metrics import write_json
 
@@ -62,9 +62,8 @@ def write_benchmark(
         rates = {result.name: result.rates for result in contest.results}
         plot_rates(directory / findings.plot, findings.plot_title, rates)
         introduction = "\n\n".join([findings.introduction, *_left_out_words(contest)])
-        write_report(
-            directory, findings.title, introduction, findings.tables, [findings.plot], console
-        )
+        report = Report(findings.title, introduction, findings.tables, [findings.plot])
+        write_report(directory, report, console)
         say(console, f"report: {directory / 'report.md'}")
 
 

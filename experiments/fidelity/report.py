@@ -15,7 +15,7 @@ from experiments.fidelity.settings import CompareSettings
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.optim import get_optimizer
-from jaxresnet.report.document import write_report
+from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves, plot_differences
 from jaxresnet.report.tables import Table
 from jaxresnet.train.metrics import read_json_lines, write_json
@@ -83,7 +83,7 @@ def write_fidelity_report(
         f"{torch.__version__} with {torch.get_num_threads()} threads."
     )
     title = "Fidelity: the same experiment as in PyTorch"
-    write_report(directory, title, introduction, tables, plots, console)
+    write_report(directory, Report(title, introduction, tables, plots), console)
     write_json(
         directory / "summary.json",
         {

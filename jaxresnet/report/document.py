@@ -1,27 +1,64 @@
-"""report.md: paragraphs, tables and plots in order, also shown on the console."""
+"""A report: what was asked and found, tables and plots; as Markdown, JSON and on a console."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from jaxresnet.report.tables import Table
 
+REPORT, REPORT_DATA = "report.md", "report.json"
 
-def write_report(
-    directory: Path,
-    title: str,
-    introduction: str,
-    tables: Sequence[Table],
-    plots: Sequence[str] = (),
-    console: Console | None = None,
-) -> None:
-    """Writes report.md with links to `plots`, files in the same directory; prints the tables."""
-    parts = [f"# {title}", introduction]
-    parts += [table.to_markdown() for table in tables]
-    parts += [f"![{Path(plot).stem}]({plot})" for plot in plots]
-    (directory / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+@dataclass(frozen=True)
+class Report:
+    """asked: the question. introduction: settings and machine. findings: sentences computed from
+    the figures. plots: names of files in the report's directory. details: tables that a summary
+    of several reports leaves out.
+    """
+
+    title: str
+    introduction: str
+    tables: Sequence[Table]
+    plots: Sequence[str] = ()
+    asked: str = ""
+    findings: Sequence[str] = ()
+    details: Sequence[Table] = ()
+
+    def to_markdown(self) -> str:
+        parts = [f"# {self.title}", self.asked, self.introduction, " ".join(self.findings)]
+        parts += [table.to_markdown() for table in self.tables]
+        parts += [f"![{Path(plot).stem}]({plot})" for plot in self.plots]
+        parts += [table.to_markdown() for table in self.details]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_report(directory: Path, report: Report, console: Console | None = None) -> None:
+    """Writes report.md and report.json beside the plots; prints the tables and the findings."""
+    (directory / REPORT).write_text(report.to_markdown(), encoding="utf-8")
+    text = json.dumps(asdict(report), indent=2)
+    (directory / REPORT_DATA).write_text(text + "\n", encoding="utf-8")
     if console is not None:
-        console.print(f"\n{introduction}", highlight=False, markup=False)
-        for table in tables:
+        _print(console, report.introduction)
+        for table in (*report.tables, *report.details):
             console.print(table.to_rich())
+        _print(console, *report.findings)
+
+
+def read_report(directory: Path) -> Report:
+    """What write_report wrote there.
+
+    Raises:
+      OSError, ValueError, TypeError, KeyError: there is none, or it is damaged.
+    """
+    data = json.loads((directory / REPORT_DATA).read_text(encoding="utf-8"))
+    for name in ("tables", "details"):
+        data[name] = [Table(**table) for table in data[name]]
+    return Report(**data)
+
+
+def _print(console: Console, *sentences: str) -> None:
+    if sentences:
+        console.print(f"\n{' '.join(sentences)}", highlight=False, markup=False)

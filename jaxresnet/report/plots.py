@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
@@ -18,19 +19,34 @@ _DOTS_PER_INCH = 110
 
 @dataclass(frozen=True)
 class Curve:
-    """values[i] belongs to epoch i + 1, or to x[i] if given. Dashed curves are published ones."""
+    """values[i] belongs to epoch i + 1, or to x[i] if given. Dashed curves are published ones.
+
+    deviations: half the height of a band around each value. ranges: the ends of a bar through it.
+    """
 
     label: str
     values: Sequence[float]
     colour: int = 0
     dashed: bool = False
     x: Sequence[float] | None = None
+    deviations: Sequence[float] | None = None
+    ranges: Sequence[tuple[float, float]] | None = None
 
 
 def plot_curves(
-    path: Path, title: str, x_label: str, y_label: str, curves: Sequence[Curve], note: str = ""
+    path: Path,
+    title: str,
+    x_label: str,
+    y_label: str,
+    curves: Sequence[Curve],
+    note: str = "",
+    *,
+    logarithmic: bool = False,
 ) -> None:
-    """Draws curves into one pair of axes; those that share a colour number share a colour."""
+    """Draws curves into one pair of axes; those that share a colour number share a colour.
+
+    logarithmic: the vertical axis.
+    """
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     for curve in curves:
         _draw(axes, curve)
@@ -38,11 +54,37 @@ def plot_curves(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if logarithmic:
+        axes.set_yscale("log")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
     if note:
         axes.text(0, -0.18, note, transform=axes.transAxes, fontsize="x-small", alpha=0.7)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def plot_bars(
+    path: Path, title: str, x_label: str, groups: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Horizontal bars on a logarithmic axis, each with its value; a colour for each group."""
+    count = sum(len(group) for group in groups.values())
+    figure, axes = plt.subplots(figsize=(7.5, 1 + 0.45 * count), layout="constrained")
+    for colour, (label, group) in enumerate(groups.items()):
+        bars = axes.barh(
+            list(group), list(group.values()), 0.6, label=label, color=_COLOURS[colour]
+        )
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize="small")
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.grid(alpha=0.25, axis="x")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
     figure.savefig(path, dpi=_DOTS_PER_INCH)
     plt.close(figure)
 
@@ -113,11 +155,23 @@ def plot_differences(
 def _draw(axes: Axes, curve: Curve) -> None:
     x = curve.x if curve.x is not None else range(1, len(curve.values) + 1)
     few = len(curve.values) <= 20
+    colour = _COLOURS[curve.colour % len(_COLOURS)]
+    if curve.deviations is not None:
+        values, deviations = np.array(curve.values), np.array(curve.deviations)
+        axes.fill_between(
+            list(x), values - deviations, values + deviations, color=colour, alpha=0.2, linewidth=0
+        )
+    if curve.ranges is not None:
+        lengths = [
+            (value - low, high - value)
+            for value, (low, high) in zip(curve.values, curve.ranges, strict=True)
+        ]
+        axes.errorbar(list(x), list(curve.values), np.transpose(lengths), fmt="none", ecolor=colour)
     axes.plot(
         list(x),
         list(curve.values),
         label=curve.label,
-        color=_COLOURS[curve.colour % len(_COLOURS)],
+        color=colour,
         linestyle="--" if curve.dashed else "-",
         marker=("x" if curve.dashed else "o") if few else None,
         markersize=4,

@@ -1,12 +1,14 @@
 """Tables for the terminal and for report.md."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean, median, stdev
 
 import rich.box
 from rich.table import Table as RichTable
 
 MISSING = "-"
+Show = Callable[[float], str]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -23,9 +25,33 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f}" if value < 1_000 else f"{value:.0f}"
 
 
+def loss_text(value: float) -> str:
+    """2.30259 -> 2.303."""
+    return number(value, 3)
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """0.7193 -> 71.9; a dash for None. The column says that it is in per cent."""
     return number(None if fraction is None else 100 * fraction, digits)
+
+
+def plural(count: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def mean_and_deviation(values: Sequence[float], show: Show) -> str:
+    """1.386 ± 0.012: the mean and the sample standard deviation; of one value, the value."""
+    if len(values) == 1:
+        return show(values[0])
+    return f"{show(mean(values))} ± {show(stdev(values))}"
+
+
+def median_and_range(values: Sequence[float], show: Show) -> str:
+    """12.3 (11.9-13.0): the median, the least and the greatest; of one value, the value."""
+    if len(values) == 1:
+        return show(values[0])
+    return f"{show(median(values))} ({show(min(values))}-{show(max(values))})"
 
 
 @dataclass(frozen=True)

@@ -4,70 +4,27 @@ It can be stopped at any moment and gone on with: the state comes from the last 
 batches from (seed, epoch, batch), and the log is rewound to the same step.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import jax
-import numpy as np
-import optax
-
-from jaxresnet import platform
-from jaxresnet.data.dataset import Split
-from jaxresnet.data.pipeline import Batch
 from jaxresnet.errors import UserError
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.evaluation import evaluate
 from jaxresnet.train.interrupt import StopRequest
 from jaxresnet.train.metrics import EvalResult, RunLog, summarise_epoch
 from jaxresnet.train.progress import Progress
-from jaxresnet.train.state import Network, TrainState
-from jaxresnet.train.step import make_eval_step, make_train_step
-from jaxresnet.train.timing import PendingStep, StepRecord, StepWatcher
-
-
-class Loader(Protocol):
-    """Turns (seed, epoch, first batch) into what `read`, a part of the step, makes a batch of."""
-
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]: ...
-
-    def arguments(self, size: int) -> tuple[jax.ShapeDtypeStruct, ...]: ...
-
-    @property
-    def read(self) -> Callable[..., Batch]: ...
-
-
-@dataclass(frozen=True)
-class Training:
-    """One network to train, and all that its result depends on.
-
-    series: its name in the log. label: its name for people. checkpoint_every: in steps, besides
-    the end of each epoch.
-    """
-
-    series: str
-    label: str
-    network: Network
-    initial_state: TrainState
-    optimizer: optax.GradientTransformation
-    loader: Loader
-    train_size: int
-    test: Split
-    batch_size: int
-    epochs: int
-    seed: int
-    checkpoint_every: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(self.train_size / self.batch_size)
+from jaxresnet.train.state import TrainState
+from jaxresnet.train.step import StepMetrics
+from jaxresnet.train.timing import Place, StepRecord, StepWatcher
+from jaxresnet.train.training import Programs, Training, compile_programs
 
 
 class Trainer:
-    """Carries one Training to its end, from wherever an earlier start left it."""
+    """Carries one Training to its end, from wherever an earlier start left it.
+
+    compiler: compile_programs, or what remembers an equal training's programs.
+    """
 
     def __init__(
         self,
@@ -76,12 +33,14 @@ class Trainer:
         checkpoints: Checkpoints,
         progress: Progress,
         stop: StopRequest,
+        compiler: Callable[[Training, TrainState], Programs] = compile_programs,
     ):
         self._training = training
         self._log = log
         self._checkpoints = checkpoints
         self._progress = progress
         self._stop = stop
+        self._compiler = compiler
 
     def run(self) -> None:
         """Trains and evaluates what is left.
@@ -138,29 +97,10 @@ class Trainer:
         return step, records, finished
 
     def _compile(self) -> float:
-        """Compiles a training step for each size of batch, and the evaluation step.
-
-        Returns the seconds that it took: they are in no epoch's time.
-        """
-        training = self._training
-        self._progress.compiling(training.label)
+        """The seconds that it took: they are in no epoch's time."""
+        self._progress.compiling(self._training.label)
         start = time.perf_counter()
-        loader = training.loader
-        train_step = make_train_step(
-            training.network, training.optimizer, training.seed, loader.read
-        )
-        eval_step = make_eval_step(training.network)
-        state, full = self._state, training.batch_size
-        sizes = sorted({full, training.train_size % full or full})
-        mask = jax.ShapeDtypeStruct((full,), bool)
-        lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
-        images = jax.ShapeDtypeStruct((full, *training.test.images.shape[1:]), np.uint8)
-        labels = jax.ShapeDtypeStruct((full,), np.int32)
-        lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))
-        with ThreadPoolExecutor() as pool:
-            *train_steps, self._eval_step = pool.map(lambda program: program.compile(), lowered)
-        self._train_steps = dict(zip(sizes, train_steps, strict=True))
-        platform.release_unused_memory()
+        self._programs = self._compiler(self._training, self._state)
         return time.perf_counter() - start
 
     def _train_epoch(self, epoch: int, earlier: list[StepRecord]) -> list[StepRecord]:
@@ -179,12 +119,9 @@ class Trainer:
         with StepWatcher() as watcher:
             batches = training.loader.epoch(epoch, first_batch)
             for batch in range(first_batch, training.steps_per_epoch):
-                asked = time.perf_counter()
-                arguments = next(batches)
-                ready = time.perf_counter()
                 size = min(training.batch_size, training.train_size - batch * training.batch_size)
-                self._state, metrics = self._train_steps[size](self._state, *arguments)
-                watcher.submit(PendingStep(step, epoch, batch, size, ready - asked, ready, metrics))
+                place = Place(step, epoch, batch, size)
+                watcher.take_step(place, batches, self._take_step, sync=training.sync_each_step)
                 step += 1
                 records += self._record(watcher.completed())
                 due = step % training.checkpoint_every == 0
@@ -195,6 +132,10 @@ class Trainer:
                     watcher.restart()
             records += self._record(watcher.wait())
         return records
+
+    def _take_step(self, size: int, *arguments: Any) -> StepMetrics:
+        self._state, metrics = self._programs.train[size](self._state, *arguments)
+        return metrics
 
     def _record(self, records: list[StepRecord]) -> list[StepRecord]:
         for record in records:
@@ -216,5 +157,10 @@ class Trainer:
 
         params, batch_stats = self._state.params, self._state.batch_stats
         return evaluate(
-            self._eval_step, params, batch_stats, training.test, training.batch_size, on_batch
+            self._programs.evaluate,
+            params,
+            batch_stats,
+            training.test,
+            training.batch_size,
+            on_batch,
         )

@@ -18,9 +18,10 @@ All are in seconds.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, NamedTuple
 
 from jaxresnet.train.step import StepMetrics
 
@@ -40,14 +41,20 @@ class StepRecord:
     compute: float
 
 
-@dataclass(frozen=True)
-class PendingStep:
-    """A step that was handed to the device. ready: when its batch was there."""
+class Place(NamedTuple):
+    """Which step it is. images: in its batch."""
 
     step: int
     epoch: int
     batch: int
     images: int
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step that was handed to the device. ready: when its batch was there."""
+
+    place: Place
     input_wait: float
     ready: float
     metrics: StepMetrics
@@ -57,9 +64,10 @@ class Diverged(Exception):
     """The loss or a parameter was no longer finite. Nothing is saved from that step on."""
 
     def __init__(self, step: PendingStep):
+        place, loss = step.place, float(step.metrics.loss)
         super().__init__(
-            f"the loss or a parameter was not finite after step {step.step} (epoch "
-            f"{step.epoch + 1}, batch {step.batch + 1}; loss {float(step.metrics.loss):g})"
+            f"the loss or a parameter was not finite after step {place.step} (epoch "
+            f"{place.epoch + 1}, batch {place.batch + 1}; loss {loss:g})"
         )
 
 
@@ -95,6 +103,26 @@ class StepWatcher:
         self._thread.join()
         if kind is None:
             self._raise_error()
+
+    def take_step(
+        self,
+        place: Place,
+        batches: Iterator[tuple[Any, ...]],
+        step: Callable[..., StepMetrics],
+        *,
+        sync: bool = False,
+    ) -> None:
+        """Gets the next batch, hands `step` the number of its images and it, and submits.
+
+        sync: wait here until the step is done.
+        """
+        asked = self._clock()
+        arguments = next(batches)
+        ready = self._clock()
+        metrics = step(place.images, *arguments)
+        if sync:
+            metrics.loss.block_until_ready()
+        self.submit(PendingStep(place, ready - asked, ready, metrics))
 
     def submit(self, step: PendingStep) -> None:
         """Hands over a dispatched step; blocks while too many are unfinished."""
@@ -145,10 +173,7 @@ class StepWatcher:
         if not bool(pending.metrics.finite):
             raise Diverged(pending)
         return StepRecord(
-            step=pending.step,
-            epoch=pending.epoch,
-            batch=pending.batch,
-            images=pending.images,
+            **pending.place._asdict(),
             loss=float(pending.metrics.loss),
             correct=int(pending.metrics.correct),
             input_wait=pending.input_wait,

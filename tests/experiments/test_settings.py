@@ -4,13 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.settings import (
-    SeveralSettings,
-    SingleSettings,
-    follows_published_protocol,
-    optimizer_options,
-    parse_settings,
-)
+from experiments.protocol import follows_published_protocol, optimizer_options
+from experiments.settings import SeveralSettings, SingleSettings, parse_settings
 from jaxresnet.errors import UserError
 
 

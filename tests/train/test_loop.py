@@ -18,11 +18,12 @@ from jaxresnet.models.resnet import BasicBlock, ResNet
 from jaxresnet.optim import OptimizerOptions, create_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.interrupt import Stopped, StopRequest
-from jaxresnet.train.loop import Trainer, Training
+from jaxresnet.train.loop import Trainer
 from jaxresnet.train.metrics import RunLog, read_json_lines
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.timing import Diverged
+from jaxresnet.train.training import Training
 
 EPOCHS, BATCH = 2, 16
 DATA = load_synthetic(72, 20)  # five batches an epoch, the last of 8

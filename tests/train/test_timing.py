@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxresnet.train.step import StepMetrics
-from jaxresnet.train.timing import Diverged, PendingStep, StepWatcher
+from jaxresnet.train.timing import Diverged, PendingStep, Place, StepWatcher
 
 
 class Clock:
@@ -37,7 +37,7 @@ class Failing:
 
 def pending(step: int, ready: float, loss, finite: bool = True) -> PendingStep:
     metrics = StepMetrics(loss, 3, finite)  # pyright: ignore[reportArgumentType]
-    return PendingStep(step, 0, step, 4, 0.25, ready, metrics)
+    return PendingStep(Place(step, 0, step, 4), 0.25, ready, metrics)
 
 
 def watch(step: PendingStep) -> None:
