@@ -86,8 +86,8 @@ def controls_table(controls: Controls, epochs: list[float], words: str) -> Table
     ]
     note = (
         "Seconds. An epoch can take no less than the greater of the first two, and no more than "
-        f"their sum. The cached batch was used {len(controls.cached_batch)} times. Medians; of epochs, "
-        "where there are several, without the first."
+        f"their sum. The cached batch was used {len(controls.cached_batch)} times. Medians; of "
+        "epochs, where there are several, without the first."
     )
     columns = ["", "per batch", "per epoch"]
     return Table(f"Controls ({words})", columns, rows, note)

@@ -31,6 +31,7 @@ from jaxresnet.models.resnet import Norm, create_model
 from jaxresnet.models.torch_weights import Weights
 from jaxresnet.optim import create_optimizer
 from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.train.events import EventFiles
 from jaxresnet.train.interrupt import StopRequest, stop_on_signals
 from jaxresnet.train.loop import Trainer
 from jaxresnet.train.metrics import RunLog
@@ -45,7 +46,7 @@ from jaxresnet.train.weights import load_weights, weights_fingerprint
 _FREE = {
     "data": {"data", "data_dir", "loader", "workers", "prefetch"},
     "model": {"init_from"},
-    "output": {"out", "fresh", "quick", "verbose", "checkpoint_every"},
+    "output": {"out", "fresh", "quick", "verbose", "checkpoint_every", "tensorboard"},
 }
 
 
@@ -59,6 +60,7 @@ class Run:
     norm: Norm
     directory: Path
     console: Console
+    events: EventFiles | None
     diverged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,8 +77,9 @@ class Run:
         progress = Progress(
             self.console, len(variants), epochs, len(dataset.train), len(dataset.test)
         )
+        words, machine = dataset.words, platform.machine()
         with (
-            closing(RunLog(self.directory, dataset.words, platform.machine())) as log,
+            closing(RunLog(self.directory, words, machine, self.events)) as log,
             stop_on_signals() as stop,
             progress,
         ):
@@ -174,13 +177,14 @@ def open_run(experiment: str, settings: Settings, *, norm: Norm = "batch") -> It
         "data_fingerprint": identity["data fingerprint"],
     }
     fresh = settings.output.fresh
+    events = EventFiles(directory / "events") if settings.output.tensorboard else None
     with open_run_directory(directory, identity, asdict(settings), environment, fresh=fresh):
         say(
             console,
             f"{experiment}: {settings.model.model} on {len(dataset.train):,} images "
             f"({dataset.words}, {dataset.location}); results in {directory}",
         )
-        yield Run(experiment, settings, dataset, norm, directory, console)
+        yield Run(experiment, settings, dataset, norm, directory, console, events)
 
 
 def run_experiment(

@@ -151,6 +151,8 @@ class OutputSettings:
     """Change the defaults to a small run on built-in images, a minute or two on two cores."""
     verbose: bool = False
     """Print what was switched on to make it fast, and why that is safe."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard to events/ (needs the extra tensorboard)."""
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of each epoch is always saved."""
 

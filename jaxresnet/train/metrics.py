@@ -1,6 +1,7 @@
 """What a run writes down: JSON lines for steps, epochs and test batches, and their sums."""
 
 import contextlib
+import csv
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -8,7 +9,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from jaxresnet.train.events import EventFiles
 from jaxresnet.train.timing import StepRecord
+
+_STEP_SCALARS = ("loss", "top1", "input_wait", "input_stall", "compute")
+_EPOCH_SCALARS = (
+    "loss", "top1", "test_loss", "test_top1", "seconds", "input_wait", "input_stall", "compute",
+)  # fmt: skip
 
 
 class JsonLines:
@@ -40,7 +47,16 @@ class JsonLines:
         return kept
 
     def close(self) -> None:
+        """Writes a CSV file of the same lines beside it, for spreadsheets."""
         self._file.close()
+        records = read_json_lines(self.path)
+        names = dict.fromkeys(name for record in records for name in record)
+        temporary = self.path.with_suffix(".csv.tmp")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(records)
+        temporary.replace(self.path.with_suffix(".csv"))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -144,8 +160,11 @@ class RunLog:
     A series is one training among those that share the directory: an optimizer, as a rule.
     """
 
-    def __init__(self, directory: Path, images: str, machine: str):
-        """images, machine: what is trained on, and where, in words."""
+    def __init__(
+        self, directory: Path, images: str, machine: str, events: EventFiles | None = None
+    ):
+        """images, machine: what is trained on, and where, in words. events: written to as well."""
+        self._events = events
         self._images = images
         self._machine = machine
         self.steps = JsonLines(directory / "steps.jsonl")
@@ -180,15 +199,23 @@ class RunLog:
         self._starts.append(self._line(series, record))
 
     def add_step(self, series: str, record: StepRecord) -> None:
-        top1 = record.correct / record.images
-        self.steps.append(self._line(series, {**asdict(record), "top1": top1}))
+        values = {**asdict(record), "top1": record.correct / record.images}
+        self.steps.append(self._line(series, values))
+        self._add_events(series, record.step, "step", values, _STEP_SCALARS)
 
     def add_epoch(self, series: str, record: EpochRecord) -> None:
         self.epochs.append(self._line(series, asdict(record)))
+        self._add_events(series, record.epoch + 1, "epoch", asdict(record), _EPOCH_SCALARS)
 
     def add_test_batch(self, series: str, epoch: int, batch: int, loss: float, top1: float) -> None:
         record = {"epoch": epoch, "batch": batch, "loss": loss, "top1": top1}
         self.test_batches.append(self._line(series, record))
+
+    def _add_events(
+        self, series: str, at: int, kind: str, values: dict[str, float], names: Sequence[str]
+    ) -> None:
+        if self._events is not None:
+            self._events.add(series, at, {f"{kind}/{name}": values[name] for name in names})
 
     def _line(self, series: str, record: dict[str, Any]) -> dict[str, Any]:
         return {"series": series, "data": self._images, **record}
@@ -201,6 +228,8 @@ class RunLog:
     def close(self) -> None:
         for log in (self.steps, self.epochs, self.test_batches, self._starts):
             log.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _step_record(line: dict[str, Any]) -> StepRecord:

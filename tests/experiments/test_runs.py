@@ -1,6 +1,8 @@
 """Small runs of the training experiments, from the command line's arguments to their reports."""
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -221,3 +223,63 @@ def test_c7_trains_without_norm_beside_both_labs(tmp_path):
     saved = {path.name for path in (tmp_path / "checkpoints" / "sgd" / "3").iterdir()}
     assert "params" in saved
     assert "batch_stats" not in saved
+
+
+def test_several_seeds_give_means_and_deviations(tmp_path):
+    assert run(c7_no_batch_norm.main, tmp_path, "--epochs", "1", "--seeds", "0", "3") == 0
+    epochs = read_json_lines(tmp_path / "epochs.jsonl")
+    assert [epoch["series"] for epoch in epochs] == ["sgd-seed0", "sgd-seed3"]
+    losses_ = [epoch["loss"] for epoch in epochs]
+    assert losses_[0] != losses_[1]
+    row = table_row((tmp_path / "report.md").read_text(), "1")
+    assert row[3] == f"{np.mean(losses_):.3f} ± {np.std(losses_, ddof=1):.3f}"
+    # A seed among several trains as it does alone.
+    assert run(c7_no_batch_norm.main, tmp_path / "alone", "--epochs", "1", "--seed", "3") == 0
+    assert losses(tmp_path / "alone") == losses(tmp_path)[3:]
+
+
+def test_c6_averages_over_seeds(tmp_path):
+    arguments = ["--optimizers", "sgd", "--seeds", "0", "1", "--epochs", "1"]
+    assert run(c6_optimizers.main, tmp_path, *arguments) == 0
+    found = [epoch["loss"] for epoch in read_json_lines(tmp_path / "epochs.jsonl")]
+    report = (tmp_path / "report.md").read_text()
+    deviation = f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}"
+    assert table_row(report, "SGD")[6] == table_row(report, "SGD")[7] == deviation
+    assert "the standard deviation over 2 seeds" in report
+    assert (tmp_path / "loss_by_epoch.png").exists()
+
+
+def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
+    assert run(c1_training.main, tmp_path / "a", "--epochs", "1") == 0
+    assert run(c1_training.main, tmp_path / "b", "--epochs", "1", "--sync-each-step") == 0
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert "waiting for each step" in (tmp_path / "b" / "report.md").read_text()
+    with (tmp_path / "a" / "steps.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == losses(tmp_path / "a")
+
+
+def test_event_files_hold_what_the_log_holds(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert run(c1_training.main, tmp_path, "--epochs", "1", "--tensorboard") == 0
+    events = EventAccumulator(str(tmp_path / "events" / "sgd"))
+    events.Reload()
+    found = events.Scalars("step/loss")
+    assert [event.step for event in found] == [0, 1, 2]
+    assert [event.value for event in found] == pytest.approx(losses(tmp_path))
+    assert [event.step for event in events.Scalars("epoch/test_top1")] == [1]
+
+
+def test_event_files_without_tensorboard_are_refused_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    assert run(c1_training.main, tmp_path / "run", "--tensorboard") == 2
+    assert "pip install 'jaxresnet[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seeds", [["1", "1"], ["-1", "0"]])
+def test_bad_seeds_are_refused(seeds, tmp_path, capsys):
+    assert run(c7_no_batch_norm.main, tmp_path / "run", "--seeds", *seeds) == 2
+    assert "--seed" in capsys.readouterr().err

@@ -12,11 +12,18 @@ from experiments.fidelity.passes import Architecture
     "architecture",
     [
         Architecture("resnet18", width=8),
-        Architecture("resnet18", "imagenet", conv_bias=True, width=8),
+        pytest.param(
+            Architecture("resnet18", "imagenet", conv_bias=True, width=8), marks=pytest.mark.slow
+        ),
         Architecture("resnet18", norm="none", conv_bias=True, width=8),
         Architecture("resnet34", "imagenet", norm="none", width=8),
-        Architecture("resnet50", "imagenet", conv_bias=True, width=8),
-        Architecture("resnet152", "imagenet", norm="none", conv_bias=True, width=8),
+        pytest.param(
+            Architecture("resnet50", "imagenet", conv_bias=True, width=8), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            Architecture("resnet152", "imagenet", norm="none", conv_bias=True, width=8),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda architecture: architecture.words,
 )

@@ -47,7 +47,10 @@ def test_images_arrive_as_pytorchs_transforms_make_them():
 
 @pytest.mark.parametrize(
     ("dtype", "steps", "optimizers"),
-    [("float32", 12, ["sgd", "adam"]), ("float64", 5, list(training.RATES))],
+    [
+        ("float32", 12, ["sgd", "adam"]),
+        pytest.param("float64", 5, list(training.RATES), marks=pytest.mark.slow),
+    ],
 )
 def test_losses_are_pytorchs_step_by_step(dtype, steps, optimizers, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "RATES", {name: training.RATES[name] for name in optimizers})

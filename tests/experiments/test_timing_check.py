@@ -1,0 +1,56 @@
+"""Stall and computation against a loader and a device whose times are known."""
+
+import json
+
+import pytest
+
+from experiments import timing_check
+from experiments.ground_truth import Case, run_case
+from tests.experiments.running import command
+
+STEP, STEPS = 0.04, 6
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.5, 0.9, 1.1, 2, 5])
+@pytest.mark.parametrize(
+    ("dispatched", "ahead"), [(True, False), (True, True), (False, False), (False, True)]
+)
+def test_stall_and_compute_are_what_they_are_known_to_be(dispatched, ahead, ratio):
+    """Within a fifth of a step, on a machine that is busy with other tests."""
+    case = Case(dispatched, ahead, ratio * STEP, STEP)
+    measured, true = run_case(case, STEPS + 1)
+    assert abs(measured.stall - true.stall) < 0.2 * STEP * STEPS
+    assert abs(measured.compute - true.compute) < 0.2 * STEP * STEPS
+    # The truth itself: a device and a loader take no less than they were told to.
+    assert true.compute >= STEPS * STEP
+    if not dispatched and not ahead:
+        assert true.stall >= STEPS * case.delay
+
+
+def test_the_stall_grows_with_the_delay():
+    stalls = [run_case(Case(True, True, ratio * STEP, STEP), STEPS)[0].stall for ratio in (0.2, 3)]
+    assert stalls[1] > stalls[0] + STEP * (STEPS - 1)
+
+
+def test_waiting_for_each_step_makes_all_loading_a_stall():
+    waits, runs_ahead = (
+        run_case(Case(True, False, STEP / 2, STEP, sync), STEPS + 1)[0] for sync in (True, False)
+    )
+    assert waits.stall >= 0.9 * STEPS * STEP / 2
+    assert runs_ahead.stall < 0.2 * STEPS * STEP
+
+
+def test_the_check_reports_each_case_and_fails_beyond_its_bound(tmp_path, monkeypatch, capsys):
+    arguments = ["--ratios", "0.5", "2", "--step-seconds", "0.02", "--steps", "3"]
+    monkeypatch.setattr(timing_check, "BOUND", 10.0)
+    assert command(timing_check.main, *arguments, "--out", tmp_path) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["cases"]) == 10
+    assert 0 < summary["instrument_seconds_per_step"] < 0.02
+    report = (tmp_path / "report.md").read_text()
+    assert "| dispatched, ahead, 2 | 20.00 |" in report
+    assert (tmp_path / "ground_truth.png").exists()
+    monkeypatch.setattr(timing_check, "BOUND", -1.0)
+    assert command(timing_check.main, *arguments, "--out", tmp_path, "--fresh") == 1
+    assert "from the truth: dispatched, in line, ratio 0.5;" in capsys.readouterr().err
+    assert command(timing_check.main, "--ratios", "0", "--out", tmp_path) == 2
