@@ -1,7 +1,8 @@
 """Every experiment on CIFAR-10, one after the other, and the report of all of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -25,7 +26,7 @@ class TrainingOptions:
     train_images: int | None = None
     eval_images: int | None = None
     width: int | None = None
-    dtype: str | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
     quick: bool = False
     """Small runs on built-in images: some minutes on two cores."""
 
@@ -54,12 +55,13 @@ def main(arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    check_source(settings.data)
+    training, data = settings.training, settings.data
+    quick = training.quick and data.data == "auto"
+    check_source(replace(data, data="synthetic") if quick else data)
     for name in ("epochs", "batch_size", "train_images", "eval_images", "width"):
-        at_least(f"--{name.replace('_', '-')}", getattr(settings.training, name), 1)
+        at_least(f"--{name.replace('_', '-')}", getattr(training, name), 1)
     console = make_console()
-    skipped = frozenset({"data"} if settings.training.quick else ())
-    given = command_line((settings.training, settings.data), skipped)
+    given = command_line((training, data), frozenset({"data"} if quick else ()))
     failed = []
     for name in SECTIONS:
         say(console, f"\n== {name}")
@@ -75,4 +77,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, computes=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.command import run_command
+from experiments.command import run_command, say
 from experiments.controls import (
     controls_finding,
     controls_table,
@@ -20,6 +20,7 @@ from experiments.settings import TimedSettings, parse_settings
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_stacked_bars
 from jaxresnet.report.tables import Table, median_and_range, number
+from jaxresnet.train.timing import Diverged
 
 EXPERIMENT = "c2_timing"
 
@@ -33,7 +34,10 @@ def main(arguments: list[str]) -> None:
     with open_run(EXPERIMENT, settings) as run:
         run.train(variants)
         if not run.diverged:
-            measure_controls(run, variants[0])
+            try:
+                measure_controls(run, variants[0])
+            except Diverged as error:  # many steps on one batch can, where the training did not
+                say(run.console, f"no controls: {error}")
         run.finish(variants, report)
 
 
@@ -45,7 +49,7 @@ def report(results: Results, console: Console) -> None:
         f"{describe_protocol(results)} {_loading_words(results)} Compiling took {compiled} s, "
         "which is in no epoch's time; nor are evaluation and saving."
     )
-    skip = int(results.settings.training.epochs > 1)  # the first epoch, where there are others
+    skip = _first_apart(results)
     epochs = [value for series in results.series for value in series.values("seconds")[skip:]]
     tables, findings = [_times_table(results)], _findings(results)
     if has_controls(results):
@@ -69,11 +73,18 @@ def report(results: Results, console: Console) -> None:
     write_report(results.directory, report, console)
 
 
+def _first_apart(results: Results) -> int:
+    """1, to leave the first epoch out, where there are others."""
+    return int(results.settings.training.epochs > 1)
+
+
 def _findings(results: Results) -> list[str]:
     """Which part of the time was lost to input, and what starting cost."""
 
+    skip = _first_apart(results)
+
     def median_of(key: str) -> float:
-        return median(value for series in results.series for value in series.values(key))
+        return median(value for series in results.series for value in series.values(key)[skip:])
 
     total, stall, wait = (median_of(key) for key in ("seconds", "input_stall", "input_wait"))
     found = [
@@ -82,8 +93,7 @@ def _findings(results: Results) -> list[str]:
     ]
     if results.settings.training.epochs > 1:
         first = median(series.values("seconds")[0] for series in results.series)
-        later = median(value for series in results.series for value in series.values("seconds")[1:])
-        found.append(f"The first epoch took {number(first)} s, the later ones {number(later)} s.")
+        found.append(f"The first epoch, which is not counted here, took {number(first)} s.")
     return found
 
 
@@ -129,9 +139,13 @@ def _times_table(results: Results) -> Table:
         "the labs timed it. Input stall: what the device was idle for lack of a batch. "
         "Computation: the total less the stall. Loading that passes while the device computes "
         "costs nothing, so the columns do not add up with data loading. The labs: 2 workers, one "
-        f"GPU; lab-c's 5 epochs took {published()['c2']['lab-c']['total_s']:.1f} s. The last row: "
-        "medians of all epochs but the first, which starts tf.data and touches fresh memory."
+        f"GPU; lab-c's 5 epochs took {published()['c2']['lab-c']['total_s']:.1f} s."
     )
+    if count > 1:
+        note += (
+            " The last row: medians of all epochs but the first, which starts tf.data and touches "
+            "fresh memory."
+        )
     if len(results.series) > 1:
         note += f" Medians of {len(results.series)} trainings; the range in brackets."
     return Table(

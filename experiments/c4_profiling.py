@@ -11,7 +11,7 @@ from experiments.command import run_command, say
 from experiments.loader_times import best_number, check_workers, time_loader
 from experiments.published import published
 from experiments.results import Results, Series, describe_protocol
-from experiments.run_directory import find_runs
+from experiments.run_directory import find_runs, read_identity
 from experiments.runner import Run, open_run
 from experiments.settings import RepeatSettings, TimedSettings, at_least, parse_settings
 from jaxresnet.report.document import Report, write_report
@@ -23,6 +23,11 @@ from jaxresnet.train.trace import trace_steps
 EXPERIMENT = "c4_profiling"
 
 _CHOICE = "best.json"
+# The settings of a C3 run whose best number of workers is this experiment's too.
+_SAME = (
+    "data fingerprint", "--batch-size", "--model", "--width", "--dtype", "--prefetch",
+    "--sync-each-step",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class ProfilingSettings(RepeatSettings):
     repeats: int = 3
     """Train so many times with each number of workers, in turn; medians are reported."""
     best: int | None = None
-    """The number of workers to compare 1 with. None: the best of the newest c3_workers run on the
-    same images; without one, the loader is timed here first."""
+    """The number of workers to compare 1 with. None: the best of the newest c3_workers run with
+    the same images and settings; without one, the loader is timed here first."""
     trace: bool = False
     """Leave a profiler's trace of a few steps in trace/."""
 
@@ -46,7 +51,7 @@ class C4Settings(TimedSettings):
 def main(arguments: list[str]) -> None:
     """Parses the command line and runs the experiment."""
     settings = parse_settings(C4Settings, EXPERIMENT, __doc__ or "", arguments)
-    check_workers(settings.data.loader, ())
+    check_workers(settings.data, ())
     at_least("--best", settings.timing.best, 0)
     with open_run(EXPERIMENT, settings) as run:
         best, origin = _choose_best(run, settings.timing)
@@ -55,8 +60,10 @@ def main(arguments: list[str]) -> None:
         run.train(variants)
         if settings.timing.trace and not (run.directory / "trace").exists():
             training = run.training(variants[-1])
-            programs = run.programs(variants[-1])(training, training.initial_state)
-            steps = trace_steps(training, programs, run.directory / "trace")
+            programs = run.compiler(variants[-1])(training, training.initial_state)
+            unfinished = run.directory / "trace.tmp"
+            steps = trace_steps(training, programs, unfinished)
+            unfinished.rename(run.directory / "trace")
             say(run.console, f"trace of {steps} steps: {run.directory / 'trace'}")
         run.finish(variants, lambda results, console: report(results, best, origin, console))
 
@@ -80,18 +87,15 @@ def _choose_best(run: Run, timing: ProfilingSettings) -> tuple[int, str]:
 
 def _best_of_c3(directory: Path) -> tuple[int | None, str]:
     """While training if that was timed, else of the loader alone."""
-    images = _fingerprint(directory)
+    ours = read_identity(directory) or {}
     roots = (directory.parent, Path("runs"))  # beside it, where all experiments were run together
-    for run in (run for root in roots for run in find_runs(root, "c3_workers")):
-        if _fingerprint(run) == images and (run / _CHOICE).exists():
+    for run in (run for root in roots for run in find_runs(root / "c3_workers", "c3_workers")):
+        theirs = read_identity(run) or {}
+        alike = all(ours.get(name) == theirs.get(name) for name in _SAME)
+        if alike and (run / _CHOICE).exists():
             best = json.loads((run / _CHOICE).read_text(encoding="utf-8"))
             return best.get("training", best.get("loader")), str(run)
     return None, ""
-
-
-def _fingerprint(directory: Path) -> str:
-    settings = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
-    return settings["result"]["data fingerprint"]
 
 
 def report(results: Results, best: int, origin: str, console: Console) -> None:
@@ -165,32 +169,37 @@ def _findings(groups: dict[int, list[Series]], best: int) -> list[str]:
         f"With 1 worker the loop waited {number(wait)} s for data, and the device stood idle for "
         f"{number(stall)} of {number(total)} s ({stall / total:.1%})."
     ]
-    if best == 1 or best not in groups:
+    if best == 1:
         return [*found, "That is the best number here: there is nothing to compare it with."]
+    if best not in groups:
+        return [*found, f"The training with {best} did not end."]
     better = typical(best, "seconds")
+    stall_change, compute_change = (
+        typical(best, key) - typical(1, key) for key in ("input_stall", "compute")
+    )
     found.append(
         f"With {best} it waited {number(typical(best, 'input_wait'))} s, and the whole took "
-        f"{number(better)} s, {better / total:.3f} of the time."
+        f"{number(better)} s, {better / total:.3f} of the time: the stall changed by "
+        f"{stall_change:+.2f} s, the computation by {compute_change:+.2f} s."
     )
     totals = [_sums(group, "seconds") for group in groups.values()]
+    if min(len(values) for values in totals) == 1:
+        return [*found, "Without repeats chance cannot be told from a difference."]
     spread = max(max(values) - min(values) for values in totals)
     if abs(better - total) <= spread:
-        why = "no more than the repeats differ among themselves"
-    elif better < total:
-        why = "more than the repeats differ: batches are made while the device computes"
+        why = "no more than equal trainings differ, so the workers make no difference here"
+    elif abs(stall_change) > abs(compute_change):
+        why = "more than equal trainings differ, and most of it is waiting for input"
     else:
-        why = "more than the repeats differ: the workers take time from the computation"
-    return [
-        *found,
-        f"The two differ by {number(abs(better - total))} s, {why} ({number(spread)} s).",
-    ]
+        why = "more than equal trainings differ, and most of it is computation, not input"
+    return [*found, f"That is {why} ({number(spread)} s)."]
 
 
 def _plot(groups: dict[int, list[Series]], results: Results) -> str:
     name = "time_by_workers.png"
     plot_stacked_bars(
         results.directory / name,
-        f"{results.dataset.words}: {results.settings.training.epochs} epochs",
+        f"{results.dataset.words}: {plural(results.settings.training.epochs, 'epoch')}",
         [f"{workers}" for workers in groups],
         "input workers",
         "seconds",

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -22,90 +22,125 @@ from experiments.run_directory import (
     open_run_directory,
     read_identity,
 )
-from experiments.settings import SingleSettings, parse_settings
+from experiments.runner import result_options
+from experiments.settings import RepeatSettings, TimedSettings, parse_settings
 from experiments.subprocesses import command_line, run_subprocess
 from jaxresnet.errors import UserError
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_bars
-from jaxresnet.report.tables import MISSING, Table, number, plural, seconds
+from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural, seconds
 from jaxresnet.train.metrics import read_json_lines, write_json
 
 EXPERIMENT = "c5_devices"
 
 # The experiments whose runs can be shown: they train once.
 _TIMED = ("c2_timing", "c1_training")
-_PROBE = "import jax; print(jax.default_backend())"
+_PROBE = "from jax.extend.backend import backends; print(*backends())"
 
 
 @dataclass(frozen=True)
-class DeviceSettings:
+class DeviceSettings(RepeatSettings):
     """Where to train."""
 
     devices: tuple[str, ...] = ()
-    """JAX's platforms, such as cpu gpu tpu. None: JAX_PLATFORMS, else the accelerator that JAX
-    finds, and the CPU."""
+    """JAX's platforms, such as cpu cuda tpu. None: JAX_PLATFORMS, else all that JAX finds."""
     with_runs: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
     """Show these runs too: directories of c5_devices, c2_timing or c1_training, made elsewhere."""
 
 
 @dataclass(frozen=True)
-class C5Settings(SingleSettings):
+class C5Settings(TimedSettings):
     timing: DeviceSettings = DeviceSettings()
 
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """One training's epochs, in seconds and images, and what it ran on and with."""
+    """What a run took on a device. first, later: seconds of each training's first epoch and of the
+    others. images: of each epoch.
+    """
 
     machine: str
     device: str
     backend: str
-    epochs: list[float]
+    first: list[float]
+    later: list[float]
     images: int
     identity: dict[str, Any]
 
     @property
+    def epoch_seconds(self) -> float:
+        """Seconds of an epoch, over all of them."""
+        return mean([*self.first, *self.later])
+
+    @property
     def rate(self) -> float:
         """Images per second."""
-        return self.images / mean(self.epochs)
+        return self.images / self.epoch_seconds
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, trains in a process for each device, and reports."""
     settings = parse_settings(C5Settings, EXPERIMENT, __doc__ or "", arguments)
     console = make_console()
-    others = [run for path in settings.timing.with_runs for run in _runs_below(path)]
+    others = list(
+        dict.fromkeys(run for path in settings.timing.with_runs for run in _runs_below(path))
+    )
     output = settings.output
     groups = (settings.data, settings.model, settings.training)
-    identity = {"experiment": EXPERIMENT, **{k: v for g in groups for k, v in asdict(g).items()}}
+    source = {"--data": settings.data.data, "--data-dir": settings.data.data_dir}
+    identity = {"experiment": EXPERIMENT, **source, **result_options(settings)}
     directory = output.out or default_directory(EXPERIMENT, settings.model.model, identity)
     check_directory(directory, EXPERIMENT)
-    devices = settings.timing.devices or _find_devices()
+    devices = _find_devices(settings.timing.devices)
     with open_run_directory(
         directory, identity, asdict(settings), describe_software(), fresh=output.fresh
     ):
         for device in devices:
             say(console, f"{EXPERIMENT}: training on {device}")
             arguments = command_line((*groups, output), frozenset({"out", "fresh", "quick"}))
+            arguments += ["--repeats", str(settings.timing.repeats)]
             arguments += ["--out", str(directory / device)]
             run_subprocess("c2_timing", arguments, {"JAX_PLATFORMS": device})
-        runs = [_read(directory / device) for device in devices] + [_read(run) for run in others]
+        own = [(directory / device).resolve() for device in devices]
+        runs = _tell_apart([_read(run) for run in dict.fromkeys([*own, *others])])
         _report(directory, runs, console)
 
 
-def _find_devices() -> tuple[str, ...]:
-    """In a process of its own, since a backend once started keeps the accelerator's memory."""
-    chosen = os.environ.get("JAX_PLATFORMS")
-    if chosen:
-        return tuple(chosen.split(","))
-    probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
-    backend = probe.stdout.strip() or "cpu"
-    return ("cpu",) if backend == "cpu" else ("cpu", backend)
+def _find_devices(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen platforms, those of JAX_PLATFORMS, or all that JAX finds; each was started once.
+
+    In processes of their own, since a backend that runs keeps the accelerator's memory.
+
+    Raises:
+      UserError: a platform is named twice or does not start.
+    """
+    given = chosen or tuple(filter(None, os.environ.get("JAX_PLATFORMS", "").split(",")))
+    if len(set(given)) < len(given):
+        raise UserError(f"a device is named twice: {' '.join(given)}")
+    for device in given:
+        _probe(device)
+    return given or _probe("")
+
+
+def _probe(platforms: str) -> tuple[str, ...]:
+    environment = {**os.environ, "JAX_PLATFORMS": platforms}
+    command = [sys.executable, "-c", _PROBE]
+    probe = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if probe.returncode:
+        lines = probe.stderr.strip().splitlines() or [f"status {probe.returncode}"]
+        name = f"JAX's platform {platforms}" if platforms else "JAX"
+        raise UserError(
+            f"{name} does not start: {lines[-1]}\nname platforms that this machine has, such as "
+            "--devices cpu"
+        )
+    return tuple(probe.stdout.split())
 
 
 def _runs_below(path: Path) -> list[Path]:
     """Raises UserError if there is no finished run of one training."""
-    found = [run for experiment in _TIMED for run in find_runs(path, experiment, parts=True)]
+    found = [
+        run.resolve() for experiment in _TIMED for run in find_runs(path, experiment, parts=True)
+    ]
     if not found:
         raise UserError(
             f"--with {path} holds no finished run of {' or '.join(_TIMED)}: give the directory of "
@@ -122,10 +157,21 @@ def _read(run: Path) -> DeviceRun:
         machine=" and ".join(dict.fromkeys(start["machine"] for start in starts)),
         device=environment["device"],
         backend=environment["backend"],
-        epochs=[epoch["seconds"] for epoch in epochs],
+        first=[epoch["seconds"] for epoch in epochs if epoch["epoch"] == 0],
+        later=[epoch["seconds"] for epoch in epochs if epoch["epoch"] > 0],
         images=epochs[0]["images"],
         identity=read_identity(run) or {},
     )
+
+
+def _tell_apart(runs: list[DeviceRun]) -> list[DeviceRun]:
+    """Numbers the runs of equal machines."""
+    seen: dict[str, int] = {}
+    found = []
+    for run in runs:
+        seen[run.machine] = count = seen.get(run.machine, 0) + 1
+        found.append(run if count == 1 else replace(run, machine=f"{run.machine} ({count})"))
+    return found
 
 
 def _report(directory: Path, runs: list[DeviceRun], console: Console) -> None:
@@ -148,8 +194,8 @@ def _settings_words(run: DeviceRun) -> str:
     options = run.identity
     return (
         f"{options['--model']} of width {options['--width']} in {options['--dtype']}, batch size "
-        f"{options['--batch-size']}, {plural(len(run.epochs), 'epoch')} of {run.images:,} images "
-        f"({options['images']})."
+        f"{options['--batch-size']}, {plural(options['--epochs'], 'epoch')} of {run.images:,} "
+        f"images ({options['images']})."
     )
 
 
@@ -160,7 +206,8 @@ def _differences(runs: list[DeviceRun]) -> str:
         options = [
             f"{name} {run.identity.get(name)}"
             for name, value in runs[0].identity.items()
-            if name not in ("experiment", "data fingerprint") and run.identity.get(name) != value
+            if name not in ("experiment", "data fingerprint")
+            and run.identity.get(name, value) != value
         ]
         if options:
             found.append(f"{run.machine} ran with {', '.join(options)}.")
@@ -171,10 +218,10 @@ def _table(runs: list[DeviceRun], slowest: DeviceRun) -> Table:
     rows = [
         [
             run.machine,
-            str(len(run.epochs)),
-            seconds(mean(run.epochs)),
-            seconds(run.epochs[0]),
-            seconds(mean(run.epochs[1:]) if len(run.epochs) > 1 else None),
+            str(len(run.first) + len(run.later)),
+            seconds(run.epoch_seconds),
+            median_and_range(run.first, seconds),
+            median_and_range(run.later, seconds) if run.later else MISSING,
             number(run.rate, 1),
             number(run.rate / slowest.rate, 1),
         ]
@@ -185,9 +232,10 @@ def _table(runs: list[DeviceRun], slowest: DeviceRun) -> Table:
         for lab, device, times, first, rate, ratio in _published_rows()
     ]
     note = (
-        "Mean seconds of an epoch; the ratio is in images/s, to the slowest of this run's rows, "
-        "and to the same lab's CPU. The labs' epochs have 50,000 images; lab-a's figures are "
-        "approximate, lab-c's are computation alone."
+        "Seconds of an epoch: the mean; medians, with the least and the greatest where there are "
+        "several, of first and of later epochs. The ratio is in images/s, to the slowest of this "
+        "run's rows, and to the same lab's CPU. The labs' epochs have 50,000 images; lab-a's "
+        "figures are approximate, lab-c's are computation alone."
     )
     columns = [
         "device", "epochs", "mean\nepoch", "first\nepoch", "later\nepochs", "images/s", "ratio",
@@ -224,7 +272,7 @@ def _findings(runs: list[DeviceRun], slowest: DeviceRun) -> list[str]:
     )
     if len(runs) == 1:
         return [
-            f"An epoch took {seconds(mean(slowest.epochs))} s on {slowest.machine}, "
+            f"An epoch took {seconds(slowest.epoch_seconds)} s on {slowest.machine}, "
             f"{number(slowest.rate, 1)} images/s. To add another device, run the same command "
             "where there is one, and give its run's directory here by --with. GPUs were faster "
             f"than CPUs by these factors: {labs}."
@@ -247,4 +295,4 @@ def _plot(directory: Path, runs: list[DeviceRun]) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, computes=False)

@@ -105,7 +105,7 @@ def _table(results: Results) -> Table:
 
 
 def _seed_words(results: Results) -> str:
-    seeds = len(results.settings.training.all_seeds)
+    seeds = max(len(group) for group in results.by_optimizer().values())
     return f"±: the standard deviation over {seeds} seeds. " if seeds > 1 else ""
 
 
@@ -193,7 +193,7 @@ def _plot(results: Results, key: str, y_label: str, scale: float) -> str:
         title = f"Optimizers, {results.dataset.words}: {y_label}"
     words = "synthetic images" if results.dataset.synthetic else "CIFAR-10 images"
     size = f"{len(results.dataset.train):,} {words}"
-    seeds = len(results.settings.training.all_seeds)
+    seeds = max(len(group) for group in results.by_optimizer().values())
     band = f" (band: standard deviation over {seeds} seeds)" if seeds > 1 else ""
     note = f"solid: this run{band}, {size} an epoch; dashed: lab-c, 50,000 CIFAR-10 images an epoch"
     plot_curves(results.directory / name, title, "epoch", y_label, curves, note)

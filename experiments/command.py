@@ -25,14 +25,17 @@ def say(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def run_command(main: Callable[[list[str]], None]) -> None:
+def run_command(main: Callable[[list[str]], None], *, computes: bool = True) -> None:
     """Runs an experiment's main on the command line's arguments and exits with its status.
+
+    computes: in this process; else its device is left to others.
 
     0: done. 1: the training diverged, a check failed, or a file could not be written. 2: bad input.
     128 + n: stopped by signal n.
     """
     platform.prepare_process()
-    platform.cache_compiled_programs(cache_directory() / "compiled")
+    if computes:
+        platform.cache_compiled_programs(cache_directory() / "compiled")
     error_console = Console(stderr=True)
 
     def show_warning(message, *_args, **_kwargs) -> None:

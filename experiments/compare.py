@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import tyro
@@ -24,6 +25,7 @@ from jaxresnet.train.metrics import read_json_lines, write_json
 
 EXPERIMENT = "compare"
 
+_FEEDING = ("loader", "workers", "prefetch")
 _MOST_CURVES = 6  # as many as there are colours
 
 
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> None:
     if len(settings.runs) < 2:
         raise UserError(f"needs two runs or more to compare, got {len(settings.runs)}")
     names = _names(settings.runs)
-    identities = {name: _identity(run) for name, run in names.items()}
+    identities = {name: _settings(run) for name, run in names.items()}
     trained = [one for name, run in names.items() for one in _trained(name, run)]
     identity = {"experiment": EXPERIMENT, "runs": [str(run.absolute()) for run in settings.runs]}
     directory = settings.out or default_directory(EXPERIMENT, "runs", identity)
@@ -73,11 +75,14 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
     return {"/".join(p[-length:]): run for p, run in zip(parts, runs, strict=True)}
 
 
-def _identity(run: Path) -> dict[str, Any]:
+def _settings(run: Path) -> dict[str, Any]:
+    """What the result depends on, and how images were fed."""
     identity = read_identity(run)
     if identity is None:
         raise UserError(f"{run} is not the directory of a run: it has no settings.json of one")
-    return identity
+    every = json.loads((run / "settings.json").read_text(encoding="utf-8"))["all"]
+    fed = {f"--{name}": every.get("data", {}).get(name) for name in _FEEDING}
+    return {**identity, **fed}
 
 
 def _trained(name: str, run: Path) -> list[Trained]:
@@ -143,19 +148,24 @@ def _figures_table(trained: list[Trained]) -> Table:
     rows = []
     for one in trained:
         last, times = one.epochs[-1], [epoch["seconds"] for epoch in one.epochs]
-        later = sum(times[1:]) / len(times[1:]) if len(times) > 1 else None
+        later = fmean(times[1:]) if len(times) > 1 else None
+        split = [
+            seconds(fmean(epoch[key] for epoch in one.epochs))
+            for key in ("input_wait", "input_stall", "compute")
+        ]
         rows.append(
             [
                 one.label, one.machine, str(len(one.epochs)), seconds(times[0]), seconds(later),
-                number(_rate(one), 1), loss_text(last["loss"]), percent(last["top1"]),
+                *split, number(_rate(one), 1), loss_text(last["loss"]), percent(last["top1"]),
                 loss_text(last["test_loss"]), percent(last["test_top1"]),
             ]
         )  # fmt: skip
     columns = [
-        "run, series", "machine", "epochs", "first\nepoch", "later\nepochs", "images/s", "loss",
-        "top-1", "test\nloss", "test\ntop-1",
+        "run, series", "machine", "epochs", "first\nepoch", "later\nepochs", "input\nwait",
+        "input\nstall", "com-\npute", "images/s", "loss", "top-1", "test\nloss",
+        "test\ntop-1",
     ]  # fmt: skip
-    note = "Seconds of an epoch; loss and top-1 (per cent) of the last epoch."
+    note = "Seconds of an epoch, means; loss and top-1 (per cent) of the last epoch."
     return Table("Figures", columns, rows, note)
 
 
@@ -175,4 +185,4 @@ def _plot(directory: Path, trained: list[Trained], key: str, y_label: str, scale
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, computes=False)

@@ -17,22 +17,28 @@ _FILE = "controls.json"
 # The loop on one batch goes on for so many seconds, or as many steps as an epoch has.
 _LOOP_SECONDS = 20.0
 _LEAST_STEPS = 3
+_LOADER_PASSES = 3
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Seconds. cached_batch: of each step, waiting for input included. loader: of a whole epoch,
-    with no training, for its `batches`.
+    """Seconds. cached_batch: of each step, waiting for input included. loader_passes: of whole
+    epochs with no training. batches: of an epoch; a short last one counts by its images.
     """
 
     cached_batch: list[float]
-    loader: float
-    batches: int
+    loader_passes: list[float]
+    batches: float
 
     @property
     def computing(self) -> float:
         """An epoch's steps on a batch that is there already."""
         return median(self.cached_batch) * self.batches
+
+    @property
+    def loading(self) -> float:
+        """A pass of the loader, the first apart."""
+        return median(self.loader_passes[1:])
 
 
 def measure_controls(run: Run, variant: Variant) -> None:
@@ -40,12 +46,15 @@ def measure_controls(run: Run, variant: Variant) -> None:
     if (run.directory / _FILE).exists():
         return
     training = run.training(variant)
-    start = time.perf_counter()
-    batches = sum(1 for _ in training.loader.epoch(0))
-    loader = time.perf_counter() - start
+    passes = []
+    for epoch in range(_LOADER_PASSES + 1):
+        start = time.perf_counter()
+        for _ in training.loader.epoch(epoch):
+            pass
+        passes.append(time.perf_counter() - start)
 
     state = training.initial_state
-    programs = run.programs(variant)(training, state)
+    programs = run.compiler(variant)(training, state)
     first = next(iter(training.loader.epoch(0)))
 
     def step(images: int, *arguments):
@@ -53,18 +62,19 @@ def measure_controls(run: Run, variant: Variant) -> None:
         state, metrics = programs.train[images](state, *arguments)
         return metrics
 
-    size = min(training.batch_size, training.train_size)
+    size = training.batch_size
     records: list[StepRecord] = []
     with StepWatcher() as watcher:
         start = time.perf_counter()
-        for count in range(batches + 1):
+        for count in range(training.steps_per_epoch + 1):
             place = Place(count, 0, count, size)
             watcher.take_step(place, itertools.repeat(first), step, sync=training.sync_each_step)
             if count >= _LEAST_STEPS and time.perf_counter() - start > _LOOP_SECONDS:
                 break
         records += watcher.wait()
     cached = [record.input_stall + record.compute for record in records[1:]]  # the first warms up
-    write_json(run.directory / _FILE, asdict(Controls(cached, loader, batches)))
+    controls = Controls(cached, passes, training.train_size / training.batch_size)
+    write_json(run.directory / _FILE, asdict(controls))
 
 
 def has_controls(results: Results) -> bool:
@@ -80,14 +90,15 @@ def controls_table(controls: Controls, epochs: list[float], words: str) -> Table
     """epochs: the seconds of each epoch of the run."""
     rows = [
         _row("the loop on one cached batch", controls.computing, controls.batches),
-        _row("the loader alone", controls.loader, controls.batches),
-        _row("their sum", controls.computing + controls.loader, controls.batches),
+        _row("the loader alone", controls.loading, controls.batches),
+        _row("their sum", controls.computing + controls.loading, controls.batches),
         _row("this run's epochs, median", median(epochs), controls.batches),
     ]
     note = (
         "Seconds. An epoch can take no less than the greater of the first two, and no more than "
-        f"their sum. The cached batch was used {len(controls.cached_batch)} times. Medians; of "
-        "epochs, where there are several, without the first."
+        f"their sum, but for noise. Medians: of {len(controls.cached_batch)} steps on the cached "
+        f"batch, of {_LOADER_PASSES} passes of the loader after a first one, of epochs without "
+        "the first, where there are several."
     )
     columns = ["", "per batch", "per epoch"]
     return Table(f"Controls ({words})", columns, rows, note)
@@ -96,8 +107,8 @@ def controls_table(controls: Controls, epochs: list[float], words: str) -> Table
 def controls_finding(controls: Controls, epochs: list[float]) -> str:
     """Whether the run's median epoch lies within the bounds."""
     least, most = (
-        max(controls.computing, controls.loader),
-        controls.computing + controls.loader,
+        max(controls.computing, controls.loading),
+        controls.computing + controls.loading,
     )
     found = median(epochs)
     place = "within the bounds"
@@ -107,9 +118,10 @@ def controls_finding(controls: Controls, epochs: list[float]) -> str:
         place = f"{1 - found / least:.1%} below the lower bound"
     return (
         f"By the controls an epoch takes at least {number(least)} and at most {number(most)} s; "
-        f"the median took {number(found)} s, {place}."
+        f"the median took {number(found)} s ({number(min(epochs))} to {number(max(epochs))}), "
+        f"{place}."
     )
 
 
-def _row(name: str, seconds: float, batches: int) -> list[str]:
+def _row(name: str, seconds: float, batches: float) -> list[str]:
     return [name, number(seconds / batches, 4), number(seconds)]

@@ -8,6 +8,7 @@ from statistics import median
 
 from experiments.command import say
 from experiments.runner import Run, create_loader
+from experiments.settings import DataSettings
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import append_json_line, read_json_lines
 
@@ -29,10 +30,11 @@ def time_loader(run: Run, chosen: Sequence[int], repeats: int) -> dict[int, list
         lines = read_json_lines(run.directory / _FILE)
         times = [line["seconds"] for line in lines if line["workers"] == workers]
         if len(times) > repeats:
-            return times
+            return times[-repeats - 1 :]
+        times = []  # a number that was cut short is timed anew, with a first pass of its own
         (first, *_) = run.settings.variants()
         loader = create_loader(run.settings, run.dataset, replace(first, workers=workers))
-        for repeat in range(len(times), repeats + 1):
+        for repeat in range(repeats + 1):
             start = time.perf_counter()
             batches = sum(1 for _ in loader.epoch(repeat))
             times.append(time.perf_counter() - start)
@@ -68,10 +70,15 @@ def best_number(times: Times) -> int:
     return min(workers for workers, values in times.items() if median(values) <= bound)
 
 
-def check_workers(loader: str, chosen: Sequence[int]) -> None:
+def check_workers(data: DataSettings, chosen: Sequence[int]) -> None:
     """Raises UserError for options that make no sense."""
-    if loader != "tfdata":
-        raise UserError(f"--loader is {loader}, which has no workers: leave it out")
+    if data.loader != "tfdata":
+        raise UserError(f"--loader is {data.loader}, which has no workers: leave it out")
+    if data.workers != DataSettings().workers:
+        raise UserError(
+            f"--workers is {data.workers}, but this experiment varies the number: leave it out "
+            "(--workers-list of c3_workers and --best of c4_profiling choose numbers)"
+        )
     if any(workers < 0 for workers in chosen) or len(set(chosen)) < len(chosen):
         raise UserError(
             "--workers-list takes different numbers of at least 0, such as 0 2 4, got "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rich.console import Console
 
 from experiments.command import make_console, run_command, say
 from experiments.run_directory import ENVIRONMENT, SUMMARY, find_runs
@@ -22,7 +23,7 @@ SECTIONS = (
     "c1_training", "c2_timing", "c3_workers", "c4_profiling", "c5_devices", "c6_optimizers",
     "c7_no_batch_norm", "q_parameters",
 )  # fmt: skip
-_TITLE = "ResNet-18 on CIFAR-10 in JAX: the labs' experiments again"
+_TITLE = "The labs' ResNet-18 experiments again, in JAX"
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,16 @@ def main(arguments: list[str]) -> None:
 def write_full_report(runs: Path, out: Path) -> None:
     """Raises UserError if no experiment has a finished run."""
     console = make_console()
-    found = {name: found[0] for name in SECTIONS if (found := find_runs(runs, name))}
+    found = {
+        name: newest for name in SECTIONS if (newest := _newest(find_runs(runs, name), console))
+    }
     if not found:
         raise UserError(
             f"no finished run of {', '.join(SECTIONS)} below {runs}: run one of them, "
             "python -m experiments.all --quick for all, or say where they are with --runs"
         )
     out.mkdir(parents=True, exist_ok=True)
-    sections = [_section(name, run, out) for name, run in found.items()]
+    sections = [_section(name, *newest, out) for name, newest in found.items()]
     missing = [name for name in SECTIONS if name not in found]
     parts = [f"# {_TITLE}", _introduction(missing), *sections]
     markdown = "\n\n".join(parts) + "\n"
@@ -71,12 +74,22 @@ def _introduction(missing: list[str]) -> str:
         "Three course reports on high-performance machine learning (lab-a, lab-b, lab-c) trained "
         "ResNet-18 on CIFAR-10 in PyTorch and published what they measured. Here each experiment "
         "is run again in JAX, and its figures stand beside theirs: what was asked, what was found, "
-        f"a table, plots, and on what it ran.{left_out}"
+        "a table, plots, and with which images and settings, on what machine, it ran."
+        f"{left_out}"
     )
 
 
-def _section(name: str, run: Path, out: Path) -> str:
-    report = read_report(run)
+def _newest(runs: list[Path], console: Console) -> tuple[Path, Report] | None:
+    """The first of the runs whose report can be read, with it."""
+    for run in runs:
+        try:
+            return run, read_report(run)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            say(console, f"{run} is passed over, since its report cannot be read: {error}")
+    return None
+
+
+def _section(name: str, run: Path, report: Report, out: Path) -> str:
     plots = [_copy(run / plot, out, f"{name}_{plot}") for plot in report.plots]
     parts = [f"## {report.title}", f"*{report.asked}*", " ".join(report.findings)]
     parts += [table.to_markdown() for table in report.tables]
@@ -109,4 +122,4 @@ def _provenance(run: Path, report: Report) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, computes=False)

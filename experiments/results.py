@@ -46,12 +46,13 @@ _PUBLISHED_SENTENCE = (
 
 @dataclass(frozen=True)
 class Results:
-    """A finished run, as its report sees it."""
+    """A finished run, as its report sees it. missing: the trainings that did not end."""
 
     directory: Path
     settings: Settings
     dataset: Dataset
     series: list[Series]
+    missing: list[str]
 
     def by_optimizer(self) -> dict[str, list[Series]]:
         """The series of each optimizer: one for each seed."""
@@ -81,7 +82,8 @@ def load_results(
         for variant in variants
     ]
     finished = [one for one in series if len(one.epochs) == settings.training.epochs]
-    return Results(directory, settings, dataset, finished)
+    missing = [one.label for one in series if one not in finished]
+    return Results(directory, settings, dataset, finished, missing)
 
 
 def write_summary(experiment: str, results: Results) -> None:
@@ -127,6 +129,8 @@ def describe_protocol(results: Results) -> str:
         f"({rates}){with_momentum}, weight decay {training.weight_decay:g}, seed {seeds}{waiting}; "
         f"{_machines(results)}"
     )
+    if results.missing:
+        sentence += f"; left out, since they did not end: {'; '.join(results.missing)}"
     if follows_published_protocol(settings, len(dataset.train), dataset.synthetic):
         return f"The published protocol: {sentence}."
     return f"{sentence}. {_PUBLISHED_SENTENCE}"

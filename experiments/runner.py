@@ -20,7 +20,7 @@ from experiments.run_directory import (
     describe_environment,
     open_run_directory,
 )
-from experiments.settings import Settings
+from experiments.settings import Settings, TimedSettings
 from experiments.variants import Variant
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
@@ -48,6 +48,11 @@ _FREE = {
     "model": {"init_from"},
     "output": {"out", "fresh", "quick", "verbose", "checkpoint_every", "tensorboard"},
 }
+# Where times are the result, how images are fed belongs to it.
+_FREE_WHEN_TIMED = {
+    "data": {"data", "data_dir"},
+    "timing": {"devices", "with_runs", "trace"},
+}
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Run:
 
     def __post_init__(self) -> None:
         # Compiling takes longer than a short training: equal ones share their programs.
+        # Only the last: trainings that share them come one after the other.
         self._programs: dict[tuple[str, int], Programs] = {}
 
     def train(self, variants: list[Variant]) -> None:
@@ -90,20 +96,20 @@ class Run:
         training = self.training(variant)
         checkpoints = Checkpoints(self.directory / "checkpoints" / variant.series)
         try:
-            Trainer(training, log, checkpoints, progress, stop, self.programs(variant)).run()
+            Trainer(training, log, checkpoints, progress, stop, self.compiler(variant)).run()
         except Diverged as error:
             self.diverged.append(f"{training.label}: {error}; try a lower --learning-rate")
             progress.say(f"{training.label}: diverged")
         finally:
             checkpoints.close()
 
-    def programs(self, variant: Variant) -> Callable[[Training, TrainState], Programs]:
+    def compiler(self, variant: Variant) -> Callable[[Training, TrainState], Programs]:
         """compile_programs, but for what was compiled before."""
 
         def compile_once(training: Training, state: TrainState) -> Programs:
             key = (variant.optimizer, variant.seed)
             if key not in self._programs:
-                self._programs[key] = compile_programs(training, state)
+                self._programs = {key: compile_programs(training, state)}
             return self._programs[key]
 
         return compile_once
@@ -223,12 +229,7 @@ def run_identity(
     experiment: str, settings: Settings, dataset: Dataset, weights: Weights
 ) -> dict[str, Any]:
     """What the result depends on, by option: two runs that agree in it are the same run."""
-    options = {
-        f"--{name.replace('_', '-')}": value
-        for group, values in asdict(settings).items()
-        for name, value in values.items()
-        if name not in _FREE.get(group, ())
-    }
+    options = result_options(settings)
     options["--train-images"] = len(dataset.train)
     options["--eval-images"] = len(dataset.test)
     if settings.model.init_from is not None:
@@ -238,6 +239,17 @@ def run_identity(
         "images": dataset.words,
         "data fingerprint": dataset.fingerprint(),
         **options,
+    }
+
+
+def result_options(settings: Settings) -> dict[str, Any]:
+    """The options that the result depends on, by their names on the command line."""
+    free = _FREE | _FREE_WHEN_TIMED if isinstance(settings, TimedSettings) else _FREE
+    return {
+        f"--{name.replace('_', '-')}": value
+        for group, values in asdict(settings).items()
+        for name, value in values.items()
+        if name not in free.get(group, ())
     }
 
 

@@ -87,8 +87,9 @@ class TrainingSettings:
     seed: int = 0
     """Of the initial weights, the order of images and their augmentation."""
     sync_each_step: bool = False
-    """Wait for each step before the next batch is asked for, as a loop without asynchronous
-    dispatch does: all loading then delays the device. For diagnosis."""
+    """Wait for each step before the next batch is asked for, as without asynchronous dispatch:
+    the device then stands idle while the loop waits for data. For diagnosis; on a CPU the call
+    runs the step anyway."""
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

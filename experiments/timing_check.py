@@ -30,6 +30,8 @@ from jaxresnet.train.timing import Place, StepWatcher
 
 EXPERIMENT = "timing_check"
 BOUND = 0.05
+# Of the computation: errors of a stall that is shorter are taken relative to this.
+_LEAST_STALL = 0.05
 
 _KINDS = {
     "dispatched, in line": (True, False, False),
@@ -72,7 +74,7 @@ class Outcome:
         """Of stall and computation, relative; of a stall shorter than a twentieth of the
         computation, to that twentieth.
         """
-        least = BOUND * self.true.compute
+        least = _LEAST_STALL * self.true.compute
         return (
             abs(self.measured.stall - self.true.stall) / max(self.true.stall, least),
             abs(self.measured.compute - self.true.compute) / self.true.compute,

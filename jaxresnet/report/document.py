@@ -38,8 +38,9 @@ class Report:
 def write_report(directory: Path, report: Report, console: Console | None = None) -> None:
     """Writes report.md and report.json beside the plots; prints the tables and the findings."""
     (directory / REPORT).write_text(report.to_markdown(), encoding="utf-8")
-    text = json.dumps(asdict(report), indent=2)
-    (directory / REPORT_DATA).write_text(text + "\n", encoding="utf-8")
+    temporary = directory / f"{REPORT_DATA}.tmp"
+    temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(directory / REPORT_DATA)
     if console is not None:
         _print(console, report.introduction)
         for table in (*report.tables, *report.details):
@@ -51,11 +52,13 @@ def read_report(directory: Path) -> Report:
     """What write_report wrote there.
 
     Raises:
-      OSError, ValueError, TypeError, KeyError: there is none, or it is damaged.
+      OSError, ValueError, TypeError, KeyError: there is none, it is damaged, or a plot is missing.
     """
     data = json.loads((directory / REPORT_DATA).read_text(encoding="utf-8"))
     for name in ("tables", "details"):
         data[name] = [Table(**table) for table in data[name]]
+    for plot in data["plots"]:
+        (directory / plot).stat()
     return Report(**data)
 
 

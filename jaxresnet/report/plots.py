@@ -166,7 +166,9 @@ def _draw(axes: Axes, curve: Curve) -> None:
             (value - low, high - value)
             for value, (low, high) in zip(curve.values, curve.ranges, strict=True)
         ]
-        axes.errorbar(list(x), list(curve.values), np.transpose(lengths), fmt="none", ecolor=colour)
+        axes.errorbar(
+            list(x), list(curve.values), np.transpose(lengths), fmt="none", ecolor=colour, capsize=3
+        )
     axes.plot(
         list(x),
         list(curve.values),

@@ -262,14 +262,16 @@ def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
 def test_event_files_hold_what_the_log_holds(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     assert run(c1_training.main, tmp_path, "--epochs", "1", "--tensorboard") == 0
     events = EventAccumulator(str(tmp_path / "events" / "sgd"))
     events.Reload()
-    found = events.Scalars("step/loss")
+    found = events.Tensors("step/loss")
     assert [event.step for event in found] == [0, 1, 2]
-    assert [event.value for event in found] == pytest.approx(losses(tmp_path))
-    assert [event.step for event in events.Scalars("epoch/test_top1")] == [1]
+    values = [float(make_ndarray(event.tensor_proto)) for event in found]
+    assert values == pytest.approx(losses(tmp_path))
+    assert [event.step for event in events.Tensors("epoch/test_top1")] == [1]
 
 
 def test_event_files_without_tensorboard_are_refused_before_training(tmp_path, capsys, monkeypatch):

@@ -46,10 +46,11 @@ def test_c2_tells_the_first_epoch_apart_and_gives_ranges(runs):
 def test_c2s_controls_bound_an_epoch(runs):
     controls = json.loads((runs / "c2_timing" / "controls.json").read_text())
     assert controls["batches"] == 3
+    assert len(controls["loader_passes"]) == 4
     assert len(controls["cached_batch"]) == 3
     epochs = read_json_lines(runs / "c2_timing" / "epochs.jsonl")
     # A loop that skipped computing, or a loader that made nothing, would be far from the epochs.
-    assert 0 < controls["loader"] < max(epoch["seconds"] for epoch in epochs)
+    assert 0 < max(controls["loader_passes"]) < max(epoch["seconds"] for epoch in epochs)
     computing = 3 * median(controls["cached_batch"])
     assert computing > 0.3 * median(epoch["compute"] for epoch in epochs)
     assert rows(runs / "c2_timing", "the loop on one cached batch")[0][2] == f"{computing:.2f}"
@@ -110,6 +111,7 @@ def test_the_search_ends_where_the_time_no_longer_falls():
     [
         (["--workers-list", "2", "2"], "--workers-list takes different numbers of at least 0"),
         (["--loader", "resident"], "--loader is resident, which has no workers"),
+        (["--workers", "4"], "--workers is 4, but this experiment varies the number"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
     ],
 )
@@ -137,14 +139,28 @@ def devices(runs) -> Path:
 
 def test_c5_trains_on_each_device_and_merges_other_runs(devices, runs):
     summary = json.loads((devices / "summary.json").read_text())["devices"]
-    assert [len(device["epochs"]) for device in summary] == [1, 4]
+    assert [len(device["first"]) for device in summary] == [1, 2]
+    assert [len(device["later"]) for device in summary] == [0, 2]
     assert {device["backend"] for device in summary} == {"cpu"}
     (epoch,) = read_json_lines(devices / "cpu" / "epochs.jsonl")
     assert summary[0]["images_per_second"] == pytest.approx(60 / epoch["seconds"])
     report = (devices / "report.md").read_text()
-    assert "ran with" in report  # the merged run has other settings: more epochs
+    assert "threads (2) ran with" in report  # the merged run, on the same machine
     assert "--epochs 2" in report
-    assert rows(devices, "lab-b, GPU")[0][6] == "266.8"
+    assert rows(devices, "lab-b, GPU")[0][6] == "266.7"
+
+
+def test_c5_refuses_a_platform_that_does_not_start(tmp_path, capsys):
+    arguments = ["--devices", "nonesuch", "--out", str(tmp_path / "run")]
+    assert command(c5_devices.main, *SMALL, *arguments) == 2
+    assert "JAX's platform nonesuch does not start" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_workers_are_another_timed_run(runs, capsys):
+    timed = ("--epochs", "2", "--repeats", "2", "--workers", "0")
+    assert run(c2_timing.main, runs / "c2_timing", *timed) == 2
+    assert "--workers: 2 there, 0 now" in capsys.readouterr().err
 
 
 def test_c5_says_what_with_takes(tmp_path, capsys):
@@ -180,7 +196,7 @@ def test_runs_are_compared(runs, tmp_path, capsys):
     assert not rows(tmp_path / "compare", "--epochs")
     epochs = read_json_lines(runs / "c2_timing" / "epochs.jsonl")
     (row,) = rows(tmp_path / "compare", "c2_timing, sgd-repeat1")
-    assert row[6] == f"{epochs[3]['loss']:.3f}"
+    assert row[9] == f"{epochs[3]['loss']:.3f}"
     assert (tmp_path / "compare" / "loss_by_epoch.png").exists()
     assert command(compare.main, chosen[0], tmp_path) == 2
     assert "is not the directory of a run" in capsys.readouterr().err

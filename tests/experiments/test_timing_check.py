@@ -8,7 +8,8 @@ from experiments import timing_check
 from experiments.ground_truth import Case, run_case
 from tests.experiments.running import command
 
-STEP, STEPS = 0.04, 6
+STEP, STEPS = 0.06, 5
+TOLERANCE = 0.08 * STEP * STEPS  # less than the stall at the ratio 1.1
 
 
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 0.9, 1.1, 2, 5])
@@ -16,11 +17,11 @@ STEP, STEPS = 0.04, 6
     ("dispatched", "ahead"), [(True, False), (True, True), (False, False), (False, True)]
 )
 def test_stall_and_compute_are_what_they_are_known_to_be(dispatched, ahead, ratio):
-    """Within a fifth of a step, on a machine that is busy with other tests."""
+    """On a machine that is busy with other tests."""
     case = Case(dispatched, ahead, ratio * STEP, STEP)
     measured, true = run_case(case, STEPS + 1)
-    assert abs(measured.stall - true.stall) < 0.2 * STEP * STEPS
-    assert abs(measured.compute - true.compute) < 0.2 * STEP * STEPS
+    assert abs(measured.stall - true.stall) < TOLERANCE
+    assert abs(measured.compute - true.compute) < TOLERANCE
     # The truth itself: a device and a loader take no less than they were told to.
     assert true.compute >= STEPS * STEP
     if not dispatched and not ahead:
@@ -28,8 +29,12 @@ def test_stall_and_compute_are_what_they_are_known_to_be(dispatched, ahead, rati
 
 
 def test_the_stall_grows_with_the_delay():
-    stalls = [run_case(Case(True, True, ratio * STEP, STEP), STEPS)[0].stall for ratio in (0.2, 3)]
-    assert stalls[1] > stalls[0] + STEP * (STEPS - 1)
+    stalls = [
+        run_case(Case(True, True, ratio * STEP, STEP), STEPS + 1)[0].stall
+        for ratio in (0.9, 1.2, 2, 5)
+    ]
+    assert stalls == sorted(stalls)
+    assert stalls[-1] >= 3.5 * STEP * STEPS
 
 
 def test_waiting_for_each_step_makes_all_loading_a_stall():
