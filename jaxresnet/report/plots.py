@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
@@ -81,12 +83,7 @@ def plot_bars(
     axes.invert_yaxis()
     axes.set_title(title)
     axes.set_xlabel(x_label)
-    axes.grid(alpha=0.25, axis="x")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right center", frameon=False, fontsize="small")
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
-    plt.close(figure)
+    _save_bars(figure, axes, path, "x")
 
 
 def plot_stacked_bars(
@@ -106,7 +103,12 @@ def plot_stacked_bars(
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.grid(alpha=0.25, axis="y")
+    _save_bars(figure, axes, path, "y")
+
+
+def _save_bars(figure: Figure, axes: Axes, path: Path, along: Literal["x", "y"]) -> None:
+    """along: the axis of the values, which gets a grid behind the bars."""
+    axes.grid(alpha=0.25, axis=along)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize="small")

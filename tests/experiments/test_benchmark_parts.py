@@ -107,6 +107,8 @@ def test_a_failure_of_our_own_ends_the_benchmark(contestant):
 
 def test_ctrl_c_ends_the_contestants(contestant, tmp_path):
     script = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
         "from experiments.benchmark.contest import Contestant, run_contest\n"
         f"one = Contestant('A', {MODULE!r}, {contestant('A', sleep=60).settings!r})\n"
         "run_contest([one], 1, 1, print)"
