@@ -1,5 +1,6 @@
 """Event files for TensorBoard; the package `tensorboard` is an optional extra."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,12 @@ class EventFiles:
         self._create = Writer
         self._directory = directory
         self._writers: dict[str, Writer] = {}
+
+    def clear(self, series: str) -> None:
+        """Forgets what a series has."""
+        if series in self._writers:
+            self._writers.pop(series).close()
+        shutil.rmtree(self._directory / series, ignore_errors=True)
 
     def add(self, series: str, step: int, scalars: Mapping[str, float]) -> None:
         """Adds each scalar under its name."""

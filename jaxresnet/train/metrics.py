@@ -190,8 +190,22 @@ class RunLog:
         epochs = self.epochs.keep(before("epoch", epoch))
         finished = sum(line["series"] == series for line in epochs)
         self.test_batches.keep(before("epoch", finished))
-        records = [_step_record(line) for line in lines if line["series"] == series]
-        return records, finished
+        lines, epochs = (
+            [one for one in kept if one["series"] == series] for kept in (lines, epochs)
+        )
+        self._rewrite_events(series, lines, epochs)
+        return [_step_record(line) for line in lines], finished
+
+    def _rewrite_events(
+        self, series: str, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]
+    ) -> None:
+        """Event files cannot be cut short: they are begun anew, with what is left."""
+        if self._events is not None:
+            self._events.clear(series)
+        for step in steps:
+            self._add_events(series, step["step"], "step", step, _STEP_SCALARS)
+        for epoch in epochs:
+            self._add_events(series, epoch["epoch"] + 1, "epoch", epoch, _EPOCH_SCALARS)
 
     def add_start(self, series: str, step: int, compile_seconds: float) -> None:
         """The run was started, or went on after `step` steps."""

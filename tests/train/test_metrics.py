@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxresnet.train.events import EventFiles
 from jaxresnet.train.metrics import EvalResult, RunLog, read_json_lines, summarise_epoch
 from jaxresnet.train.timing import StepRecord
 
@@ -40,6 +41,24 @@ def test_rewinding_forgets_one_series_after_its_checkpoint(tmp_path):
     assert [line["step"] for line in lines if line["series"] == "sgd"] == [0, 1, 2, 3, 4]
     assert [line["step"] for line in lines if line["series"] == "adam"] == [0, 1, 2, 3]
     assert {line["data"] for line in lines} == {"synthetic images"}
+
+
+def test_event_files_have_each_step_once_after_going_on(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    log = RunLog(tmp_path, "synthetic images", "here", EventFiles(tmp_path / "events"))
+    for step in range(4):
+        log.add_step("sgd", record(step))
+    log.close()
+    log = RunLog(tmp_path, "synthetic images", "here", EventFiles(tmp_path / "events"))
+    log.rewind("sgd", step=2, epoch=1)
+    log.add_step("sgd", record(2))
+    log.close()
+    files = (tmp_path / "events" / "sgd").iterdir()
+    events = [event for file in files for event in EventFileLoader(str(file)).Load()]
+    losses = [e.step for e in events for value in e.summary.value if value.tag == "step/loss"]
+    assert losses == [0, 1, 2]
 
 
 def test_a_line_cut_short_is_dropped(tmp_path):
