@@ -1,7 +1,9 @@
 """The loop: it learns, and stopping it anywhere changes nothing."""
 
+import dataclasses
 import io
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -23,7 +25,7 @@ from jaxresnet.train.metrics import RunLog, read_json_lines
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.timing import Diverged
-from jaxresnet.train.training import Training
+from jaxresnet.train.training import Programs, Training, compile_programs
 
 EPOCHS, BATCH = 2, 16
 DATA = load_synthetic(72, 20)  # five batches an epoch, the last of 8
@@ -91,6 +93,54 @@ def run(
     step = checkpoints.latest_step()
     assert step is not None
     return checkpoints.restore(step, like=training.initial_state), output.getvalue()
+
+
+class LateLoss:
+    """A loss that is there 50 ms after it was asked for."""
+
+    def __init__(self, events: list[str]):
+        self._events = events
+
+    def block_until_ready(self) -> None:
+        time.sleep(0.05)
+        self._events.append("step done")
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_with_sync_each_step_no_batch_is_asked_for_before_the_step_is_done(sync, tmp_path):
+    events: list[str] = []
+
+    class Loader(StoppingLoader):
+        def epoch(self, epoch: int, first_batch: int = 0):
+            for batch in super().epoch(epoch, first_batch):
+                events.append("batch")
+                yield batch
+
+    def compiler(training: Training, state: TrainState) -> Programs:
+        programs = compile_programs(training, state)
+
+        def late(step):
+            def call(*arguments):
+                new, metrics = step(*arguments)
+                return new, metrics._replace(loss=LateLoss(events))
+
+            return call
+
+        return Programs({n: late(step) for n, step in programs.train.items()}, programs.evaluate)
+
+    stop, loader = StopRequest(), ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
+    training = make_training(Loader(loader, stop, None), epochs=1, checkpoint_every=100)
+    training = dataclasses.replace(training, sync_each_step=sync)
+    log, checkpoints = RunLog(tmp_path, "synthetic images", "here"), Checkpoints(tmp_path / "sgd")
+    with Progress(Console(file=io.StringIO()), 1, 1, len(DATA.train), len(DATA.test)) as progress:
+        Trainer(training, log, checkpoints, progress, stop, compiler).run()
+    log.close()
+    assert events.count("batch") == 5
+    second = [index for index, event in enumerate(events) if event == "batch"][1]
+    assert ("step done" in events[:second]) == sync
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,79 @@
+"""The sentences of the reports about time, from known times."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments import c4_profiling
+from experiments.controls import Controls, controls_finding
+from experiments.results import Results, Series
+from experiments.settings import SingleOptimizerSettings
+from experiments.variants import make_variants
+from jaxresnet.data.synthetic import load_synthetic
+
+# (input stall, computation) of each of two trainings: with 1 worker, then with 4.
+SLOW_INPUT = [(6.0, 10.0), (6.2, 10.0)], [(1.0, 10.0), (1.1, 10.1)]
+SLOW_COMPUTATION = [(1.0, 14.0), (1.0, 14.2)], [(0.9, 10.0), (0.8, 10.1)]
+CHANCE = [(1.0, 10.0), (1.0, 14.0)], [(1.0, 10.0), (1.0, 11.0)]
+
+
+def c4_report(directory: Path, numbers: list[int], times, best: int = 4) -> str:
+    """What C4 says of trainings of one epoch with so many workers."""
+    variants = make_variants(["sgd"], [0], numbers, len(times[0]))
+    lines = [
+        {"input_wait": stall, "input_stall": stall, "compute": compute, "seconds": stall + compute}
+        for repeat in zip(*times, strict=True)
+        for stall, compute in repeat
+    ]
+    series = [
+        Series(variant, 0.1, [line], [], [], [])
+        for variant, line in zip(variants, lines, strict=True)
+    ]
+    settings = c4_profiling.C4Settings(training=SingleOptimizerSettings(epochs=1))
+    results = Results(directory, settings, load_synthetic(128, 8), series, [])
+    c4_profiling.report(results, best, "--best", Console(file=io.StringIO()))
+    return (directory / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        (SLOW_INPUT, "more than equal trainings differ, and most of it is waiting for input"),
+        (SLOW_COMPUTATION, "more than equal trainings differ, and most of it is computation"),
+        (CHANCE, "no more than equal trainings differ"),
+    ],
+)
+def test_c4_says_what_the_workers_changed(times, sentence, tmp_path):
+    assert sentence in c4_report(tmp_path, [1, 4], times)
+
+
+def test_c4_gives_the_medians_of_each_number(tmp_path):
+    text = c4_report(tmp_path, [1, 4], SLOW_INPUT)
+    assert "stood idle for 6.10 of 16.10 s (37.9%)" in text
+    assert "the whole took 11.10 s, 0.689 of the time" in text
+    assert "the stall changed by -5.05 s, the computation by +0.05 s" in text
+
+
+def test_c4_says_when_there_is_nothing_to_compare(tmp_path):
+    once = [times[:1] for times in SLOW_INPUT]
+    assert "Without repeats chance cannot be told" in c4_report(tmp_path, [1, 4], once)
+    assert "The training with 4 did not end." in c4_report(tmp_path, [1], once[:1])
+    assert "That is the best number here" in c4_report(tmp_path, [1], once[:1], best=1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "place"),
+    [
+        ([9.0, 10.5, 12.0], "the median took 10.50 s (9.00 to 12.00), within the bounds"),
+        ([13.2], "10.0% above the upper bound"),
+        ([8.0], "20.0% below the lower bound"),
+    ],
+)
+def test_c2_says_where_an_epoch_lies_between_its_controls(epochs, place):
+    # Ten batches of a second each, or two seconds of loading: 10 to 12 s.
+    controls = Controls([1.0, 1.0, 1.5], [5.0, 2.0, 1.9, 2.1], 10)
+    finding = controls_finding(controls, epochs)
+    assert "at least 10.00 and at most 12.00 s" in finding
+    assert place in finding
