@@ -109,7 +109,7 @@ class SingleOptimizerSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class SeveralSeedsSettings(SingleOptimizerSettings):
+class SeedsSettings(TrainingSettings):
     """The protocol."""
 
     seeds: tuple[int, ...] = ()
@@ -121,23 +121,22 @@ class SeveralSeedsSettings(SingleOptimizerSettings):
 
 
 @dataclass(frozen=True)
-class SeveralOptimizersSettings(TrainingSettings):
+class SeveralSeedsSettings(SingleOptimizerSettings, SeedsSettings):
+    """The protocol."""
+
+
+@dataclass(frozen=True)
+class SeveralOptimizersSettings(SeedsSettings):
     """The protocol."""
 
     optimizers: Annotated[
         tuple[str, ...],
         tyro.conf.arg(help=f"Which to train with, one after the other: any of {_OPTIMIZERS}."),
     ] = PUBLISHED_OPTIMIZERS
-    seeds: tuple[int, ...] = ()
-    """Train once with each of these seeds, and report mean and standard deviation. None: --seed."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.optimizers
-
-    @property
-    def all_seeds(self) -> tuple[int, ...]:
-        return self.seeds or (self.seed,)
 
 
 @dataclass(frozen=True)
