@@ -16,14 +16,14 @@ from rich.console import Console
 
 from experiments.command import make_console, run_command, say
 from experiments.ground_truth import Case, Split, run_case
-from experiments.run_directory import describe_environment, open_run_directory
+from experiments.run_directory import describe_environment, finish_run, open_run_directory
 from experiments.settings import at_least
 from jaxresnet import platform
 from jaxresnet.errors import CheckFailed, UserError
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Table, number, percent
-from jaxresnet.train.metrics import RunLog, write_json
+from jaxresnet.train.metrics import RunLog
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.step import StepMetrics
 from jaxresnet.train.timing import Place, StepWatcher
@@ -190,7 +190,7 @@ def _report(
         "instrument_seconds_per_step": cost,
         "cases": [asdict(outcome) for outcome in outcomes],
     }
-    write_json(directory / "summary.json", summary)
+    finish_run(directory, summary)
     say(console, f"report: {directory / 'report.md'}")
 
 
@@ -224,17 +224,22 @@ def _table(settings: CheckSettings, outcomes: list[Outcome]) -> Table:
 
 
 def _plot(directory: Path, settings: CheckSettings, outcomes: list[Outcome]) -> str:
-    name = "ground_truth.png"
+    name = "errors.png"
     curves = []
     for colour, kind in enumerate(_KINDS):
         chosen = [outcome for outcome in outcomes if outcome.kind == kind]
-        ratios = [outcome.ratio for outcome in chosen]
-        measured = [1e3 * outcome.measured.stall / settings.steps for outcome in chosen]
-        intended = [1e3 * outcome.case.expected_stall for outcome in chosen]
-        curves.append(Curve(f"{kind}, measured", measured, colour, x=ratios))
-        curves.append(Curve(f"{kind}, intended", intended, colour, True, x=ratios))
-    title = f"Input stall of a step of {1e3 * settings.step_seconds:g} ms"
-    plot_curves(directory / name, title, "batch's delay / step's duration", "ms a step", curves)
+        errors = [100 * max(outcome.errors) for outcome in chosen]
+        curves.append(Curve(kind, errors, colour, x=[outcome.ratio for outcome in chosen]))
+    ends = [min(settings.ratios), max(settings.ratios)]
+    curves.append(Curve("bound", [100 * BOUND] * 2, len(_KINDS), True, x=ends))
+    plot_curves(
+        directory / name,
+        f"Stall and computation of a step of {1e3 * settings.step_seconds:g} ms",
+        "batch's delay / step's duration",
+        "larger error of the two (%)",
+        curves,
+        logarithmic=True,
+    )
     return name
 
 

@@ -54,7 +54,7 @@ def test_the_check_reports_each_case_and_fails_beyond_its_bound(tmp_path, monkey
     assert 0 < summary["instrument_seconds_per_step"] < 0.02
     report = (tmp_path / "report.md").read_text()
     assert "| dispatched, ahead, 2 | 20.00 |" in report
-    assert (tmp_path / "ground_truth.png").exists()
+    assert (tmp_path / "errors.png").exists()
     monkeypatch.setattr(timing_check, "BOUND", -1.0)
     assert command(timing_check.main, *arguments, "--out", tmp_path, "--fresh") == 1
     assert "from the truth: dispatched, in line, ratio 0.5;" in capsys.readouterr().err
