@@ -19,6 +19,7 @@ from experiments.run_directory import (
     default_directory,
     describe_software,
     find_runs,
+    finish_run,
     open_run_directory,
     read_identity,
 )
@@ -29,7 +30,7 @@ from jaxresnet.errors import UserError
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_bars
 from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural, seconds
-from jaxresnet.train.metrics import read_json_lines, write_json
+from jaxresnet.train.metrics import read_json_lines
 
 EXPERIMENT = "c5_devices"
 
@@ -186,7 +187,7 @@ def _report(directory: Path, runs: list[DeviceRun], console: Console) -> None:
     )
     write_report(directory, report, console)
     rows = [{**asdict(run), "images_per_second": run.rate} for run in runs]
-    write_json(directory / "summary.json", {"experiment": EXPERIMENT, "devices": rows})
+    finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
     say(console, f"report: {directory / 'report.md'}")
 
 

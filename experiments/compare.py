@@ -14,6 +14,7 @@ from experiments.command import make_console, run_command, say
 from experiments.run_directory import (
     default_directory,
     describe_software,
+    finish_run,
     open_run_directory,
     read_identity,
 )
@@ -21,7 +22,7 @@ from jaxresnet.errors import UserError
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import MISSING, Table, loss_text, number, percent, seconds
-from jaxresnet.train.metrics import read_json_lines, write_json
+from jaxresnet.train.metrics import read_json_lines
 
 EXPERIMENT = "compare"
 
@@ -119,7 +120,7 @@ def _report(
         ],
     )
     write_report(directory, report, console)
-    write_json(directory / "summary.json", {"experiment": EXPERIMENT, "runs": identities})
+    finish_run(directory, {"experiment": EXPERIMENT, "runs": identities})
     say(console, f"report: {directory / 'report.md'}")
 
 

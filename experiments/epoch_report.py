@@ -70,8 +70,9 @@ def learning_findings(results: Results, published: Published) -> list[str]:
         fmean(series.values(key)[index] for series in results.series)
         for key, index in (("loss", 0), ("loss", last), ("top1", last), ("test_top1", last))
     )
+    losses = f"went from {first_loss:.3f} to {loss:.3f}" if last else f"was {loss:.3f}"
     found = [
-        f"The loss of an epoch went from {first_loss:.3f} to {loss:.3f}, top-1 in training reached "
+        f"The loss of an epoch {losses}, top-1 in training reached "
         f"{top1:.1%} and on the test images {test_top1:.1%}."
     ]
     for lab, figures in published.items():

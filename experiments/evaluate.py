@@ -14,6 +14,7 @@ from experiments.run_directory import (
     check_directory,
     default_directory,
     describe_environment,
+    finish_run,
     open_run_directory,
 )
 from experiments.settings import SourceSettings, at_least, check_source
@@ -25,7 +26,7 @@ from jaxresnet.models.torch_weights import Weights
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Table, number, percent, seconds
 from jaxresnet.train.evaluation import evaluate
-from jaxresnet.train.metrics import EvalResult, write_json
+from jaxresnet.train.metrics import EvalResult
 from jaxresnet.train.state import split_model
 from jaxresnet.train.step import make_eval_step
 from jaxresnet.train.weights import describe_model, load_model, weights_fingerprint
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> None:
         words = describe_model(options, weights)
         introduction = f"{words}, in {settings.dtype}; {platform.machine()}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
-        write_json(directory / "summary.json", _summary(settings.weights, words, dataset, result))
+        finish_run(directory, _summary(settings.weights, words, dataset, result))
         say(console, f"report: {directory / 'report.md'}")
 
 

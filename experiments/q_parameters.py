@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.command import make_console, run_command, say
 from experiments.published import published
-from experiments.run_directory import describe_environment, open_run_directory
+from experiments.run_directory import describe_environment, finish_run, open_run_directory
 from jaxresnet.models.conv import Conv
 from jaxresnet.models.layers import Linear
 from jaxresnet.models.resnet import ResNet, create_model
@@ -26,7 +26,6 @@ from jaxresnet.models.summary import (
 from jaxresnet.optim import OptimizerOptions, create_optimizer, get_optimizer, optimizer_names
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import MISSING, Table, number
-from jaxresnet.train.metrics import write_json
 from jaxresnet.train.state import split_model
 
 EXPERIMENT = "q_parameters"
@@ -123,7 +122,7 @@ def _report(directory: Path, console: Console) -> None:
         details=tables[2:],
     )
     write_report(directory, report, console)
-    write_json(directory / "summary.json", asdict(counts))
+    finish_run(directory, asdict(counts))
     say(console, f"report: {directory / 'report.md'}")
 
 

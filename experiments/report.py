@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from experiments.command import make_console, run_command, say
-from experiments.run_directory import ENVIRONMENT, SUMMARY, find_runs
+from experiments.run_directory import ENVIRONMENT, find_runs, finished_at
 from jaxresnet.errors import UserError
 from jaxresnet.report.document import REPORT, Report, read_report
 from jaxresnet.report.html import to_html
@@ -108,15 +107,14 @@ def _provenance(run: Path, report: Report) -> str:
     environment: dict[str, Any] = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
     packages = environment["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("jax", "flax", "optax"))
-    written = datetime.fromtimestamp((run / SUMMARY).stat().st_mtime, UTC)
     details = f"; {plural(len(report.details), 'more table')} there" if report.details else ""
     device = ""  # where each training has its own, the table has them
     if "device" in environment:
         threads = f"{environment['cpu_threads']} threads"
         device = f" {environment['processor']}, {threads}, device {environment['device']},"
     return (
-        f"Run `{os.path.relpath(run, Path.cwd())}`, finished {written:%Y-%m-%d}:{device} Python "
-        f"{environment['python']}, {versions}, revision "
+        f"Run `{os.path.relpath(run, Path.cwd())}`, finished {finished_at(run):%Y-%m-%d}:{device} "
+        f"Python {environment['python']}, {versions}, revision "
         f"{environment['git_revision'] or 'unknown'}{details}."
     )
 

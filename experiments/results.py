@@ -7,12 +7,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.protocol import follows_published_protocol, optimizer_options
+from experiments.run_directory import finish_run
 from experiments.settings import FULL_WIDTH, Settings
 from experiments.variants import Variant
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.optim import get_optimizer
 from jaxresnet.report.tables import plural
-from jaxresnet.train.metrics import read_json_lines, write_json
+from jaxresnet.train.metrics import read_json_lines
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def write_summary(experiment: str, results: Results) -> None:
             for series in results.series
         },
     }
-    write_json(results.directory / "summary.json", summary)
+    finish_run(results.directory, summary)
 
 
 def describe_protocol(results: Results) -> str:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import write_json
 
 _LOCK, _SETTINGS, ENVIRONMENT = "run.lock", "settings.json", "environment.json"
-SUMMARY = "summary.json"  # written last, when a run is finished
+_SUMMARY = "summary.json"  # written last, when a run is finished
 _NOT_WRITABLE = "the output directory {} cannot be written ({}): choose another with --out"
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets",
@@ -107,18 +108,43 @@ def read_identity(directory: Path) -> dict[str, Any] | None:
         return None
 
 
+def finish_run(directory: Path, summary: dict[str, Any]) -> None:
+    """Writes summary.json with the time; one that is only reported again keeps its time."""
+    previous = _read_summary(directory)
+    finished = previous.pop("finished", None)
+    if finished is None or previous != _as_json(summary):
+        finished = datetime.now(UTC).isoformat(timespec="milliseconds")
+    write_json(directory / _SUMMARY, {**summary, "finished": finished})
+
+
+def finished_at(run: Path) -> datetime | None:
+    """When a run was finished; None if it was not."""
+    try:
+        return datetime.fromisoformat(_read_summary(run)["finished"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_summary(directory: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((directory / _SUMMARY).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def find_runs(root: Path, experiment: str, *, parts: bool = False) -> list[Path]:
-    """The finished runs of an experiment below `root`, the newest first.
+    """The finished runs of an experiment below `root`, the last to be finished first.
 
     parts: also those that lie in another run's directory.
     """
-    found = [
-        path.parent
-        for path in root.rglob(SUMMARY)
-        if (read_identity(path.parent) or {}).get("experiment") == experiment
+    found = {
+        path.parent: finished
+        for path in root.rglob(_SUMMARY)
+        if (finished := finished_at(path.parent)) is not None
+        and (read_identity(path.parent) or {}).get("experiment") == experiment
         and (parts or read_identity(path.parent.parent) is None)
-    ]
-    return sorted(found, key=lambda run: (run / SUMMARY).stat().st_mtime, reverse=True)
+    }
+    return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def _clear(directory: Path) -> None:

@@ -12,13 +12,14 @@ from experiments.fidelity import distribution, training
 from experiments.fidelity.comparison import Comparison
 from experiments.fidelity.networks import Conditioning
 from experiments.fidelity.settings import CompareSettings
+from experiments.run_directory import finish_run
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.optim import get_optimizer
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves, plot_differences
 from jaxresnet.report.tables import Table
-from jaxresnet.train.metrics import read_json_lines, write_json
+from jaxresnet.train.metrics import read_json_lines
 
 _HEADINGS = {
     "layers": "Layers, with the same weights and inputs",
@@ -84,8 +85,8 @@ def write_fidelity_report(
     )
     title = "Fidelity: the same experiment as in PyTorch"
     write_report(directory, Report(title, introduction, tables, plots), console)
-    write_json(
-        directory / "summary.json",
+    finish_run(
+        directory,
         {
             "jax": jax.__version__,
             "torch": torch.__version__,
