@@ -8,7 +8,7 @@ from typing import Literal
 from rich.console import Console
 
 from experiments.command import run_command
-from experiments.loader_times import Times, best_number, check_workers, time_loader
+from experiments.loader_times import BEST, Times, best_number, check_workers, time_loader
 from experiments.published import published
 from experiments.results import Results, describe_protocol
 from experiments.runner import open_run
@@ -82,7 +82,7 @@ def report(results: Results, alone: Times, console: Console) -> None:
         else f"{len(results.dataset.train):,} {words}, batch size "
         f"{results.settings.training.batch_size}; {platform.machine()}."
     )
-    write_json(results.directory / "best.json", best)
+    write_json(results.directory / BEST, best)
     report = Report(
         "C3: the number of input workers",
         f"{protocol} This process may use {threads} threads. Best is the "

@@ -8,7 +8,7 @@ from statistics import median
 from rich.console import Console
 
 from experiments.command import run_command, say
-from experiments.loader_times import best_number, check_workers, time_loader
+from experiments.loader_times import BEST, best_number, check_workers, time_loader
 from experiments.published import published
 from experiments.results import Results, Series, describe_protocol
 from experiments.run_directory import find_runs, read_identity
@@ -22,7 +22,7 @@ from jaxresnet.train.trace import trace_steps
 
 EXPERIMENT = "c4_profiling"
 
-_CHOICE = "best.json"
+_CHOICE = "choice.json"
 # The settings of a C3 run whose best number of workers is this experiment's too.
 _SAME = (
     "data fingerprint", "--batch-size", "--model", "--width", "--dtype", "--prefetch",
@@ -92,8 +92,8 @@ def _best_of_c3(directory: Path) -> tuple[int | None, str]:
     for run in (run for root in roots for run in find_runs(root / "c3_workers", "c3_workers")):
         theirs = read_identity(run) or {}
         alike = all(ours.get(name) == theirs.get(name) for name in _SAME)
-        if alike and (run / _CHOICE).exists():
-            best = json.loads((run / _CHOICE).read_text(encoding="utf-8"))
+        if alike and (run / BEST).exists():
+            best = json.loads((run / BEST).read_text(encoding="utf-8"))
             return best.get("training", best.get("loader")), str(run)
     return None, ""
 

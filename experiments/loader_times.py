@@ -12,6 +12,7 @@ from experiments.settings import DataSettings
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import append_json_line, read_json_lines
 
+BEST = "best.json"  # of a C3 run, by mode
 _FILE = "passes.jsonl"
 _STEP, _MOST = 4, 64  # 0, 4, 8, … workers
 

@@ -83,7 +83,7 @@ def test_c3_times_the_loader_alone_and_while_training(runs):
 def test_c4_compares_one_worker_with_the_best_of_c3_and_leaves_a_trace(runs):
     best = json.loads((runs / "c3_workers" / "best.json").read_text())["training"]
     directory = runs / "c4_profiling"
-    choice = json.loads((directory / "best.json").read_text())
+    choice = json.loads((directory / "choice.json").read_text())
     assert choice == {"best": best, "origin": str(runs / "c3_workers")}
     series = {epoch["series"] for epoch in read_json_lines(directory / "epochs.jsonl")}
     numbers = {1, best}
