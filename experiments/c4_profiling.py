@@ -25,7 +25,7 @@ EXPERIMENT = "c4_profiling"
 _CHOICE = "choice.json"
 # The settings of a C3 run whose best number of workers is this experiment's too.
 _SAME = (
-    "data fingerprint", "--batch-size", "--model", "--width", "--dtype", "--prefetch",
+    "device", "data fingerprint", "--batch-size", "--model", "--width", "--dtype", "--prefetch",
     "--sync-each-step",
 )  # fmt: skip
 

@@ -234,10 +234,13 @@ def run_identity(
     options["--eval-images"] = len(dataset.test)
     if settings.model.init_from is not None:
         options["--init-from"] = f"weights {weights_fingerprint(weights)}"
+    # Times of two devices must not come together in one result.
+    device = {"device": platform.device()} if isinstance(settings, TimedSettings) else {}
     return {
         "experiment": experiment,
         "images": dataset.words,
         "data fingerprint": dataset.fingerprint(),
+        **device,
         **options,
     }
 

@@ -183,10 +183,9 @@ def settings() -> list[Setting]:
 
 def describe() -> dict[str, object]:
     """Device, processor and settings, for environment.json."""
-    device = jax.devices()[0]
     return {
         "backend": jax.default_backend(),
-        "device": device.device_kind,
+        "device": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "processor": _processor(),
         "cpu_threads": cpu_threads(),
@@ -200,10 +199,14 @@ def describe() -> dict[str, object]:
 
 def machine() -> str:
     """Device, threads and JAX version in a few words."""
-    device = jax.devices()[0].device_kind
+    return f"JAX {jax.__version__} on {device()}"
+
+
+def device() -> str:
+    """The device's kind, or the processor and its threads."""
     if jax.default_backend() == "cpu":
-        device = f"{_processor()}, {cpu_threads()} threads"
-    return f"JAX {jax.__version__} on {device}"
+        return f"{_processor()}, {cpu_threads()} threads"
+    return jax.devices()[0].device_kind
 
 
 def cpu_threads() -> int | None:
