@@ -54,6 +54,7 @@ class Trainer:
         if self._log.finished_epochs(training.series) == training.epochs:
             self._progress.skip(training.epochs)
             self._progress.say(f"{training.label}: already trained")
+            self._log.rewrite_events(training.series)  # maybe wanted only now
             return
         step, records, finished = self._rewind()
         self._progress.skip(finished)

@@ -190,22 +190,20 @@ class RunLog:
         epochs = self.epochs.keep(before("epoch", epoch))
         finished = sum(line["series"] == series for line in epochs)
         self.test_batches.keep(before("epoch", finished))
-        lines, epochs = (
-            [one for one in kept if one["series"] == series] for kept in (lines, epochs)
-        )
-        self._rewrite_events(series, lines, epochs)
-        return [_step_record(line) for line in lines], finished
+        self.rewrite_events(series)
+        return [_step_record(line) for line in lines if line["series"] == series], finished
 
-    def _rewrite_events(
-        self, series: str, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]
-    ) -> None:
-        """Event files cannot be cut short: they are begun anew, with what is left."""
-        if self._events is not None:
-            self._events.clear(series)
-        for step in steps:
-            self._add_events(series, step["step"], "step", step, _STEP_SCALARS)
-        for epoch in epochs:
-            self._add_events(series, epoch["epoch"] + 1, "epoch", epoch, _EPOCH_SCALARS)
+    def rewrite_events(self, series: str) -> None:
+        """Makes a series' event files, which cannot be cut short, anew from its lines."""
+        if self._events is None:
+            return
+        self._events.clear(series)
+        for step in read_json_lines(self.steps.path):
+            if step["series"] == series:
+                self._add_events(series, step["step"], "step", step, _STEP_SCALARS)
+        for epoch in read_json_lines(self.epochs.path):
+            if epoch["series"] == series:
+                self._add_events(series, epoch["epoch"] + 1, "epoch", epoch, _EPOCH_SCALARS)
 
     def add_start(self, series: str, step: int, compile_seconds: float) -> None:
         """The run was started, or went on after `step` steps."""

@@ -268,6 +268,8 @@ def test_event_files_hold_what_the_log_holds(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
+    assert run(c1_training.main, tmp_path, "--epochs", "1") == 0
+    assert not (tmp_path / "events").exists()
     assert run(c1_training.main, tmp_path, "--epochs", "1", "--tensorboard") == 0
     events = EventAccumulator(str(tmp_path / "events" / "sgd"))
     events.Reload()

@@ -54,11 +54,13 @@ def test_event_files_have_each_step_once_after_going_on(tmp_path):
     log = RunLog(tmp_path, "synthetic images", "here", EventFiles(tmp_path / "events"))
     log.rewind("sgd", step=2, epoch=1)
     log.add_step("sgd", record(2))
+    log.add_epoch("sgd", summarise_epoch(0, [record(0)], EvalResult(0.5, 0.25, 40, 2.0)))
     log.close()
     files = (tmp_path / "events" / "sgd").iterdir()
     events = [event for file in files for event in EventFileLoader(str(file)).Load()]
-    losses = [e.step for e in events for value in e.summary.value if value.tag == "step/loss"]
-    assert losses == [0, 1, 2]
+    found = [(value.tag, e.step) for e in events for value in e.summary.value]
+    assert [step for tag, step in found if tag == "step/loss"] == [0, 1, 2]
+    assert [step for tag, step in found if tag == "epoch/test_loss"] == [1]
 
 
 def test_a_line_cut_short_is_dropped(tmp_path):
