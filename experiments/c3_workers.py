@@ -1,7 +1,6 @@
 """C3: the loader's time against its number of workers, alone and while training."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -69,8 +68,8 @@ def report(results: Results, alone: Times, console: Console) -> None:
     words, tables, plots, best = results.dataset.words, [], [], {}
     if alone:
         best["loader"] = best_number(without_start)
-        tables.append(_alone_table(alone, words))
-        plots.append(_plot_alone(results.directory, without_start, words))
+        tables.append(_alone_table(alone, results))
+        plots.append(_plot_alone(results, without_start))
     if waits:
         best["training"] = best_number(waits)
         tables.append(_training_table(results))
@@ -126,7 +125,7 @@ def _findings(alone: Times, waits: Times, best: dict[str, int]) -> list[str]:
     return [*found, f"The labs found: {theirs}."]
 
 
-def _alone_table(alone: Times, words: str) -> Table:
+def _alone_table(alone: Times, results: Results) -> Table:
     lab_c = _by_workers("lab-c", "total_s")
     rows = [
         [
@@ -139,9 +138,13 @@ def _alone_table(alone: Times, words: str) -> Table:
         for times in [alone.get(workers, ())]
         if times or workers <= max(alone)
     ]
-    note = "Seconds for a pass over the training images, medians with the least and the greatest."
+    note = (
+        f"Seconds for a pass over {len(results.dataset.train):,} training images (lab-c: 50,000), "
+        "medians with the least and the greatest."
+    )
     columns = ["workers", "first pass", "later passes", "lab-c"]
-    return Table(f"The loader alone: this run ({words}) beside lab-c", columns, rows, note)
+    title = f"The loader alone: this run ({results.dataset.words}) beside lab-c"
+    return Table(title, columns, rows, note)
 
 
 def _three_digits(value: float) -> str:
@@ -163,8 +166,9 @@ def _training_table(results: Results) -> Table:
     ]
     epochs = results.settings.training.epochs
     note = (
-        f"Seconds over {plural(epochs, 'epoch')} (lab-b: 5), medians over the repeats with the "
-        "least and the greatest. Data loading: what the loop was blocked in getting batches."
+        f"Seconds over {plural(epochs, 'epoch')} of {len(results.dataset.train):,} images (lab-b: "
+        "5 of 50,000), medians over the repeats with the least and the greatest. Data loading: "
+        "what the loop was blocked in getting batches."
     )
     columns = [
         "workers", "data loading", "input stall", "com-\nputation", "total", "first epoch",
@@ -187,11 +191,13 @@ def _by_workers(lab: str, key: str) -> dict[int, float]:
     return dict(zip(figures["workers"], figures[key], strict=True))
 
 
-def _plot_alone(directory: Path, alone: Times, words: str) -> str:
+def _plot_alone(results: Results, alone: Times) -> str:
     name = "loader_alone.png"
     curves = [_curve("this run", alone), _published_curve("lab-c", "total_s")]
-    title = f"{words}: the loader alone"
-    plot_curves(directory / name, title, "workers", "seconds a pass", curves, logarithmic=True)
+    title = f"{results.dataset.words}: the loader alone"
+    note = f"this run: a pass over {len(results.dataset.train):,} images; lab-c: 50,000"
+    path = results.directory / name
+    plot_curves(path, title, "workers", "seconds a pass", curves, note, logarithmic=True)
     return name
 
 

@@ -28,10 +28,12 @@ def time_loader(run: Run, chosen: Sequence[int], repeats: int) -> dict[int, list
     """
 
     def measure(workers: int) -> list[float]:
-        lines = read_json_lines(run.directory / _FILE)
-        times = [line["seconds"] for line in lines if line["workers"] == workers]
-        if len(times) > repeats:
-            return times[-repeats - 1 :]
+        times: list[float] = []
+        for line in read_json_lines(run.directory / _FILE):
+            if line["workers"] == workers:
+                times = [*times, line["seconds"]] if line["pass"] else [line["seconds"]]
+        if len(times) == repeats + 1:
+            return times
         times = []  # a number that was cut short is timed anew, with a first pass of its own
         (first, *_) = run.settings.variants()
         loader = create_loader(run.settings, run.dataset, replace(first, workers=workers))
