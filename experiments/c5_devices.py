@@ -26,7 +26,7 @@ from experiments.run_directory import (
 from experiments.runner import result_options
 from experiments.settings import RepeatSettings, TimedSettings, parse_settings
 from experiments.subprocesses import command_line, run_subprocess
-from jaxresnet.errors import UserError
+from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_bars
 from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural, seconds
@@ -96,15 +96,22 @@ def main(arguments: list[str]) -> None:
     with open_run_directory(
         directory, identity, asdict(settings), describe_software(), fresh=output.fresh
     ):
+        failed = []
         for device in devices:
             say(console, f"{EXPERIMENT}: training on {device}")
             arguments = command_line((*groups, output), frozenset({"out", "fresh", "quick"}))
             arguments += ["--repeats", str(settings.timing.repeats)]
             arguments += ["--out", str(directory / device)]
-            run_subprocess("c2_timing", arguments, {"JAX_PLATFORMS": device})
-        own = [(directory / device).resolve() for device in devices]
+            try:
+                run_subprocess("c2_timing", arguments, {"JAX_PLATFORMS": device})
+            except TrainingFailed as error:
+                failed.append(f"{device}: {error}")
+        own = sorted(run.resolve() for run in find_runs(directory, "c2_timing", parts=True))
         runs = _tell_apart([_read(run) for run in dict.fromkeys([*own, *others])])
-        _report(directory, runs, console)
+        if runs:
+            _report(directory, runs, console)
+        if failed:
+            raise TrainingFailed("\n".join(failed))
 
 
 def _find_devices(chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -207,7 +214,7 @@ def _differences(runs: list[DeviceRun]) -> str:
         options = [
             f"{name} {run.identity.get(name)}"
             for name, value in runs[0].identity.items()
-            if name not in ("experiment", "data fingerprint")
+            if name not in ("experiment", "device", "data fingerprint")
             and run.identity.get(name, value) != value
         ]
         if options:
