@@ -6,6 +6,7 @@ import pytest
 
 from experiments import timing_check
 from experiments.ground_truth import Case, run_case
+from jaxresnet.train.timing import StepWatcher
 from tests.experiments.running import command
 
 STEP, STEPS = 0.06, 5
@@ -48,6 +49,7 @@ def test_waiting_for_each_step_makes_all_loading_a_stall():
 def test_the_check_reports_each_case_and_fails_beyond_its_bound(tmp_path, monkeypatch, capsys):
     arguments = ["--ratios", "0.5", "2", "--step-seconds", "0.02", "--steps", "3"]
     monkeypatch.setattr(timing_check, "BOUND", 10.0)
+    monkeypatch.setattr(timing_check, "STRAY_BOUND", 10.0)
     assert command(timing_check.main, *arguments, "--out", tmp_path) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["cases"]) == 10
@@ -59,3 +61,14 @@ def test_the_check_reports_each_case_and_fails_beyond_its_bound(tmp_path, monkey
     assert command(timing_check.main, *arguments, "--out", tmp_path, "--fresh") == 1
     assert "from the truth: dispatched, in line, ratio 0.5;" in capsys.readouterr().err
     assert command(timing_check.main, "--ratios", "0", "--out", tmp_path) == 2
+
+
+def test_the_check_fails_where_the_loop_does_not_run_ahead(tmp_path, monkeypatch, capsys):
+    """Then all that the loader takes is a stall: rightly measured, but not what should be."""
+    take_step = StepWatcher.take_step
+    monkeypatch.setattr(StepWatcher, "take_step", lambda *args, **_: take_step(*args, sync=True))
+    arguments = ["--ratios", "0.5", "--step-seconds", "0.1", "--steps", "3"]
+    assert command(timing_check.main, *arguments, "--out", tmp_path) == 1
+    assert "from the intended one (is the machine busy?): dispatched, in line, ratio 0.5" in (
+        capsys.readouterr().err
+    )
