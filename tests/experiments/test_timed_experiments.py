@@ -1,14 +1,19 @@
 """Small runs of the experiments about time, and the report of all of them."""
 
+import gzip
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+import jax
 import pytest
 
 from experiments import c2_timing, c3_workers, c4_profiling, c5_devices, compare, report
 from experiments.loader_times import best_number, search
+from jaxresnet import platform
+from jaxresnet.errors import TrainingFailed
 from jaxresnet.train.metrics import read_json_lines
 from tests.experiments.running import SMALL, command, run
 
@@ -89,7 +94,12 @@ def test_c4_compares_one_worker_with_the_best_of_c3_and_leaves_a_trace(runs):
     numbers = {1, best}
     assert series == {f"sgd-workers{n}-repeat{r}" for n in numbers for r in (0, 1)}
     assert rows(directory, "lab-b, 4")[0][1:4] == ["7.44", "-", "83.74"]
-    assert list((directory / "trace").rglob("*.xplane.pb"))
+    (trace,) = (directory / "trace").rglob("*.trace.json.gz")
+    names = {
+        event.get("name")
+        for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    }
+    assert {"train", "input"} <= names
     assert (directory / "time_by_workers.png").stat().st_size > 10_000
 
 
@@ -157,10 +167,37 @@ def test_c5_refuses_a_platform_that_does_not_start(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_c5_reports_the_others_where_one_device_fails(runs, tmp_path, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise TrainingFailed("c2_timing ended with status 1")
+
+    monkeypatch.setattr(c5_devices, "run_subprocess", fail)
+    arguments = ["--devices", "cpu", "--with", str(runs / "c2_timing"), "--out", str(tmp_path)]
+    assert command(c5_devices.main, *SMALL, "--epochs", "2", *arguments) == 1
+    assert "cpu: c2_timing ended with status 1" in capsys.readouterr().err
+    assert rows(tmp_path, platform.machine())
+
+
 def test_other_workers_are_another_timed_run(runs, capsys):
     timed = ("--epochs", "2", "--repeats", "2", "--workers", "0")
     assert run(c2_timing.main, runs / "c2_timing", *timed) == 2
     assert "--workers: 2 there, 0 now" in capsys.readouterr().err
+
+
+def test_times_of_another_device_are_not_mixed_in(runs, capsys, monkeypatch):
+    monkeypatch.setattr("jaxresnet.platform.device", lambda: "NVIDIA H100")
+    assert run(c2_timing.main, runs / "c2_timing", "--epochs", "2", "--repeats", "2") == 2
+    assert "threads there, NVIDIA H100 now" in capsys.readouterr().err
+
+
+def test_passes_that_were_cut_short_are_made_anew(tmp_path):
+    arguments = ["--modes", "loader", "--repeats", "1", "--workers-list", "2"]
+    assert run(c3_workers.main, tmp_path, *arguments) == 0
+    passes = tmp_path / "passes.jsonl"
+    first = passes.read_text().splitlines(keepends=True)[0]
+    passes.write_text(first + first)  # two starts, each killed after its first pass
+    assert run(c3_workers.main, tmp_path, *arguments) == 0
+    assert [line["pass"] for line in read_json_lines(passes)] == [0, 0, 0, 1]
 
 
 def test_c5_says_what_with_takes(tmp_path, capsys):
@@ -175,6 +212,8 @@ def test_the_report_gathers_the_newest_runs_in_the_order_of_the_labs(devices, ru
     found = re.findall(r"^## (C\d|Q1)", text, re.M)
     assert found == ["C2", "C3", "C4", "C5"]
     assert "Not run yet: c1_training, c6_optimizers, c7_no_batch_norm, q_parameters" in text
+    assert text.count(f"finished {datetime.now(UTC):%Y-%m-%d}: ") == 4
+    assert text.count(f"jax {jax.__version__}, flax ") == 4
     # C5's own training is a run of c2_timing too, but a part of another run.
     assert f"{runs.name}/c2_timing`" in text
     assert "c5_devices/cpu`" not in text
