@@ -55,7 +55,7 @@ def report(results: Results, console: Console) -> None:
     if has_controls(results):
         controls = read_controls(results)
         tables.append(controls_table(controls, epochs, words))
-        findings.append(controls_finding(controls, epochs))
+        findings.append(controls_finding(controls, epochs, is_first=not skip))
     report = Report(
         "C2: the time of an epoch",
         introduction,

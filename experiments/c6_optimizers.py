@@ -68,7 +68,7 @@ def _findings(results: Results) -> list[str]:
     return [
         f"By the training loss of the last epoch: {_ranking(final)}.",
         f"lab-c, after 5 epochs: {_ranking(lab_c)}." if lab_c else "",
-        f"An epoch took {seconds(min(times))} to {seconds(max(times))} s.",
+        f"An epoch took {' to '.join(dict.fromkeys(map(seconds, (min(times), max(times)))))} s.",
     ]
 
 

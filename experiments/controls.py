@@ -104,8 +104,8 @@ def controls_table(controls: Controls, epochs: list[float], words: str) -> Table
     return Table(f"Controls ({words})", columns, rows, note)
 
 
-def controls_finding(controls: Controls, epochs: list[float]) -> str:
-    """Whether the run's median epoch lies within the bounds."""
+def controls_finding(controls: Controls, epochs: list[float], *, is_first: bool) -> str:
+    """Whether the run's median epoch lies within the bounds. is_first: none came later."""
     least, most = (
         max(controls.computing, controls.loading),
         controls.computing + controls.loading,
@@ -116,10 +116,13 @@ def controls_finding(controls: Controls, epochs: list[float]) -> str:
         place = f"{found / most - 1:.1%} above the upper bound"
     elif found < least:
         place = f"{1 - found / least:.1%} below the lower bound"
+    what = f"the one measured took {number(found)} s"
+    if len(epochs) > 1:
+        what = f"the median took {number(found)} s ({number(min(epochs))} to {number(max(epochs))})"
+    start = " It was the first, which has the start-up in it." if is_first else ""
     return (
         f"By the controls an epoch takes at least {number(least)} and at most {number(most)} s; "
-        f"the median took {number(found)} s ({number(min(epochs))} to {number(max(epochs))}), "
-        f"{place}."
+        f"{what}, {place}.{start}"
     )
 
 

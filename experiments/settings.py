@@ -271,6 +271,8 @@ def check_settings(settings: Settings) -> None:
             raise UserError(f"--seed must be at least 0 and below 2**31, got {seed}")
     if len(set(training.all_seeds)) < len(training.all_seeds):
         raise UserError(f"--seeds names one twice: {' '.join(map(str, training.all_seeds))}")
+    if isinstance(training, SeedsSettings) and training.seeds and training.seed:
+        raise UserError(f"--seed {training.seed} and --seeds contradict each other: leave one out")
     check_source(data)
     at_least("--weight-decay", training.weight_decay, 0)
     rate = training.learning_rate

@@ -67,13 +67,13 @@ def test_c4_says_when_there_is_nothing_to_compare(tmp_path):
     ("epochs", "place"),
     [
         ([9.0, 10.5, 12.0], "the median took 10.50 s (9.00 to 12.00), within the bounds"),
-        ([13.2], "10.0% above the upper bound"),
+        ([13.2], "the one measured took 13.20 s, 10.0% above the upper bound. It was the first"),
         ([8.0], "20.0% below the lower bound"),
     ],
 )
 def test_c2_says_where_an_epoch_lies_between_its_controls(epochs, place):
     # Ten batches of a second each, or two seconds of loading: 10 to 12 s.
     controls = Controls([1.0, 1.0, 1.5], [5.0, 2.0, 1.9, 2.1], 10)
-    finding = controls_finding(controls, epochs)
+    finding = controls_finding(controls, epochs, is_first=len(epochs) == 1)
     assert "at least 10.00 and at most 12.00 s" in finding
     assert place in finding

@@ -287,7 +287,7 @@ def test_event_files_without_tensorboard_are_refused_before_training(tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("seeds", [["1", "1"], ["-1", "0"]])
+@pytest.mark.parametrize("seeds", [["1", "1"], ["-1", "0"], ["0", "1", "--seed", "5"]])
 def test_bad_seeds_are_refused(seeds, tmp_path, capsys):
     assert run(c7_no_batch_norm.main, tmp_path / "run", "--seeds", *seeds) == 2
     assert "--seed" in capsys.readouterr().err
