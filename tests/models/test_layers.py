@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxresnet import platform
 from jaxresnet.models import layers
 from jaxresnet.models.conv import Conv
 from jaxresnet.models.layers import (
@@ -156,6 +157,30 @@ def test_relu_of_sum_is_relu_of_the_sum(dtype):
     wanted = jnp.where(x + y > 0, g, 0)
     for gradient in backward(g):
         np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu_of_sum_is_zero_where_the_sum_is_negative_in_a_whole_program(dtype):
+    """Where XLA sees how x and y are made it may leave out their rounding, in one use of two."""
+    generator = np.random.default_rng(0)
+    x, y = (jnp.asarray(generator.normal(size=(8, 500)), jnp.float32) for _ in range(2))
+
+    def block(x, y):
+        return relu_of_sum((x * 1.25 + 0.5).astype(dtype), (y * 0.75 - 0.25).astype(dtype))
+
+    def backward(x, y):
+        outputs, pullback = jax.vjp(block, x, y)
+        return outputs, *pullback(jnp.ones_like(outputs))
+
+    run = jax.jit(backward, compiler_options=platform.compiler_options())
+    outputs, dx, dy = (np.asarray(array.astype(jnp.float32)) for array in run(x, y))
+    exact = np.asarray(x, np.float64) * 1.25 + 0.5 + np.asarray(y, np.float64) * 0.75 - 0.25
+    rounding = 4 * ROUNDING[dtype] * (np.abs(x) + np.abs(y) + 1)
+    assert np.all(np.abs(outputs - np.maximum(exact, 0)) <= rounding)
+    negative = exact < -rounding
+    assert negative.sum() > 1000
+    for array in (outputs, dx, dy):
+        assert not array[negative].any()
 
 
 def test_residual_blocks_are_not_computed_again_in_those_that_follow():
