@@ -162,7 +162,7 @@ def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
     wide = np.promote_types(x.dtype, np.float32)
     if wide != x.dtype:
         # XLA takes a maximum in bfloat16. Without one between two blocks it hands the sum on in
-        # float32, and writes that to memory too; ResNet-152 has 0.95 of its speed then.
+        # float32, and writes that to memory too: ResNet-152 has 0.95 of its speed then.
         y = jnp.maximum(y, jnp.finfo(y.dtype).min)
     wide_x, wide_y = x.astype(wide), y.astype(wide)
     return (jnp.maximum(wide_x, -wide_y) + wide_y).astype(x.dtype)

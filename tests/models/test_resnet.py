@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+from jaxresnet import platform
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import BasicBlock, ResNet, create_model
 from jaxresnet.models.summary import count_parameters
@@ -101,3 +103,29 @@ def test_dropout_acts_in_training_alone():
 def test_an_unknown_model_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"'resnet20'.*resnet18.*resnet152"):
         create_model("resnet20", rngs=nnx.Rngs(0))
+
+
+def test_gradients_in_bfloat16_point_where_those_in_float32_do():
+    """Compiled as a training step is: what rounding does is up to the whole program."""
+    generator = np.random.default_rng(0)
+    images = jnp.asarray(generator.normal(size=(16, 16, 16, 3)), jnp.float32)
+    labels = jnp.asarray(generator.integers(0, 10, 16), jnp.int32)
+
+    def gradient(dtype):
+        model = ResNet(BasicBlock, (2, 2), width=8, dtype=dtype, rngs=nnx.Rngs(0))
+        network, params, batch_stats = split_model(model)
+
+        def loss(params):
+            logits, _ = network.apply(params, batch_stats, images, train=True)
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                logits.astype(jnp.float32), labels
+            )
+            return losses.mean()
+
+        run = jax.jit(jax.grad(loss), compiler_options=platform.compiler_options())
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run(params))])
+
+    wide, narrow = gradient(jnp.float32), gradient(jnp.bfloat16)
+    # Measured: 0.990 and 0.994, by compiler; 0.81 where half of the dead rectifiers let gradients
+    # through.
+    assert wide @ narrow > 0.97 * np.linalg.norm(wide) * np.linalg.norm(narrow)
