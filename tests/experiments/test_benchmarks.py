@@ -57,6 +57,7 @@ def check_summary(results: dict, reference: list[float]) -> None:
             )
 
 
+@pytest.mark.slow
 def test_bench_step_times_every_contestant(step_directory):
     results = read_results(step_directory)
     names = ["jaxresnet", "PyTorch eager"] if HAS_TORCH else ["jaxresnet"]
@@ -71,6 +72,7 @@ def test_bench_step_times_every_contestant(step_directory):
     assert results["settings"]["width"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not HAS_TORCH, reason="PyTorch is not installed (extra: interop), so there is nothing to fail"
 )
@@ -84,7 +86,7 @@ def test_a_torch_compile_that_fails_is_left_out_with_its_reason(step_directory):
 @pytest.mark.parametrize(
     ("fixture", "first", "plot"),
     [
-        ("step_directory", "jaxresnet", "step.png"),
+        pytest.param("step_directory", "jaxresnet", "step.png", marks=pytest.mark.slow),
         ("input_directory", "tf.data, workers 0", "input.png"),
     ],
 )

@@ -16,7 +16,9 @@ from experiments.fidelity.passes import Architecture
             Architecture("resnet18", "imagenet", conv_bias=True, width=8), marks=pytest.mark.slow
         ),
         Architecture("resnet18", norm="none", conv_bias=True, width=8),
-        Architecture("resnet34", "imagenet", norm="none", width=8),
+        pytest.param(
+            Architecture("resnet34", "imagenet", norm="none", width=8), marks=pytest.mark.slow
+        ),
         pytest.param(
             Architecture("resnet50", "imagenet", conv_bias=True, width=8), marks=pytest.mark.slow
         ),

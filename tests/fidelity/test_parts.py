@@ -48,7 +48,7 @@ def test_images_arrive_as_pytorchs_transforms_make_them():
 @pytest.mark.parametrize(
     ("dtype", "steps", "optimizers"),
     [
-        ("float32", 12, ["sgd", "adam"]),
+        pytest.param("float32", 12, ["sgd", "adam"], marks=pytest.mark.slow),
         pytest.param("float64", 5, list(training.RATES), marks=pytest.mark.slow),
     ],
 )
@@ -107,6 +107,7 @@ def _restore_warnings(monkeypatch):
     monkeypatch.setattr("warnings.showwarning", lambda *_args, **_kwargs: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_restore_warnings")
 def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
     size = ["--train-images", "256", "--steps", "2", "--batch-size", "16"]

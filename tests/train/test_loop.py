@@ -196,7 +196,10 @@ def test_the_times_of_an_epoch_add_up(undisturbed):
 
 
 # In the first batch, before and after a checkpoint, at an epoch's last batch, in the second.
-@pytest.mark.parametrize("stop_after", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize(
+    "stop_after",
+    [1, pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(5, marks=pytest.mark.slow), 7],
+)
 def test_a_stopped_run_ends_bitwise_as_an_undisturbed_one(tmp_path, undisturbed, stop_after):
     with pytest.raises(Stopped) as stopped:
         run(tmp_path / "run", stop_after=stop_after)
@@ -207,6 +210,7 @@ def test_a_stopped_run_ends_bitwise_as_an_undisturbed_one(tmp_path, undisturbed,
     assert figures(tmp_path / "run") == figures(undisturbed[1])
 
 
+@pytest.mark.slow
 def test_adams_state_and_tfdata_resume_bitwise_too(tmp_path):
     # Optax's Adam raises a float to an integer power, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard"):
