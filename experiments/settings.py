@@ -263,6 +263,12 @@ def check_settings(settings: Settings) -> None:
     at_least("--eval-images", data.eval_images, 1)
     at_least("--workers", 0 if data.workers == "auto" else data.workers, 0)
     at_least("--prefetch", data.prefetch, 0)
+    for option, value, usual in (
+        ("--workers", data.workers, DataSettings.workers),
+        ("--prefetch", data.prefetch, DataSettings.prefetch),
+    ):
+        if data.loader == "resident" and value != usual:
+            raise UserError(f"{option} {value} is for --loader tfdata: leave one of them out")
     if isinstance(settings, TimedSettings):
         at_least("--repeats", settings.timing.repeats, 1)
     at_least("--checkpoint-every", settings.output.checkpoint_every, 1)

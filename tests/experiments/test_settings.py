@@ -68,6 +68,8 @@ def test_workers_is_a_number_or_auto():
         ("--eval-images -1", "--eval-images must be at least 1"),
         ("--workers -1", "--workers must be at least 0"),
         ("--prefetch -1", "--prefetch must be at least 0"),
+        ("--loader resident --workers 4", "--workers 4 is for --loader tfdata: leave one"),
+        ("--prefetch 0 --loader resident", "--prefetch 0 is for --loader tfdata"),
         ("--checkpoint-every 0", "--checkpoint-every must be at least 1"),
         ("--seed -1", "--seed must be at least 0"),
         ("--seed 2147483648", "--seed must be at least 0 and below"),
