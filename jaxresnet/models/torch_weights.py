@@ -21,6 +21,8 @@ from jaxresnet.models.resnet import MODELS, ResNet, find_architecture
 Names = Literal["torchvision", "kuangliu"]
 Tensors = Mapping[str, np.ndarray]
 
+_NAMED = 5  # tensors that do not fit; a deep network has hundreds
+
 
 @dataclass(frozen=True)
 class _Convention:
@@ -219,7 +221,9 @@ def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> Non
 
 
 def _raise_misfit(problems: Mapping[str, list[str]]) -> None:
-    lines = [
-        f"  {len(names)} {title}: {', '.join(names)}" for title, names in problems.items() if names
-    ]
+    lines = []
+    for title, names in problems.items():
+        if names:
+            rest = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            lines.append(f"  {len(names)} {title}: {', '.join(names[:_NAMED])}{rest}")
     raise UserError("the weights do not fit the model:\n" + "\n".join(lines))

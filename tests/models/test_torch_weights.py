@@ -159,6 +159,19 @@ def test_all_that_does_not_fit_is_listed():
     assert any("cannot hold" in line and line.endswith(": fc.bias int64") for line in lines)
 
 
+def test_of_many_tensors_that_do_not_fit_the_first_are_named():
+    weights = tiny()
+    tensors = {name: np.zeros((2, 2)) for name in to_torch(weights)}
+    with pytest.raises(UserError) as raised:
+        from_torch(tensors, like(weights))
+    (line,) = (line for line in str(raised.value).splitlines() if "of another shape" in line)
+    count = int(line.split()[0])
+    assert 50 < count <= len(tensors)
+    assert ": conv1.weight (2, 2) instead of (4, 3, 3, 3), bn1.weight (2, 2) instead" in line
+    assert line.count("instead of") == 5
+    assert line.endswith(f", and {count - 5} more")
+
+
 def test_tensors_that_are_not_finite_are_refused():
     weights = tiny()
     tensors = to_torch(weights)
