@@ -17,6 +17,7 @@ from experiments.published import published
 from experiments.results import Results, Series, describe_protocol
 from experiments.runner import open_run
 from experiments.settings import TimedSettings, parse_settings
+from experiments.variants import workers_words
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_stacked_bars
 from jaxresnet.report.tables import Table, median_and_range, number
@@ -56,6 +57,7 @@ def report(results: Results, console: Console) -> None:
         controls = read_controls(results)
         tables.append(controls_table(controls, epochs, words))
         findings.append(controls_finding(controls, epochs, is_first=not skip))
+    logged = words if len(results.series) == 1 else f"{words}, {first.variant.label}"
     report = Report(
         "C2: the time of an epoch",
         introduction,
@@ -64,10 +66,10 @@ def report(results: Results, console: Console) -> None:
         asked="How does the time of an epoch divide into loading data and computing?",
         findings=findings,
         details=[
-            _batch_table(first, words),
-            _epoch_log_table(first, words),
-            _cumulative_table(first, words),
-            _test_table(first, words),
+            _batch_table(first, logged),
+            _epoch_log_table(first, logged),
+            _cumulative_table(first, logged),
+            _test_table(first, logged),
         ],
     )
     write_report(results.directory, report, console)
@@ -101,7 +103,7 @@ def _loading_words(results: Results) -> str:
     data = results.settings.data
     if data.loader == "resident":
         return "Resident loader: the data set is on the device."
-    return f"tf.data loader with {data.workers} workers."
+    return f"tf.data loader with {workers_words(data.workers)}."
 
 
 def _times_table(results: Results) -> Table:

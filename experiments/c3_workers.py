@@ -12,6 +12,7 @@ from experiments.published import published
 from experiments.results import Results, describe_protocol
 from experiments.runner import open_run
 from experiments.settings import RepeatSettings, TimedSettings, parse_settings
+from experiments.variants import workers_words
 from jaxresnet import platform
 from jaxresnet.errors import UserError
 from jaxresnet.report.document import Report, write_report
@@ -116,9 +117,9 @@ def _findings(alone: Times, waits: Times, best: dict[str, int]) -> list[str]:
         verb = "takes" if mode == "loader" else "waits"
         slowest = max(times, key=lambda workers: median(times[workers]))
         found.append(
-            f"{words} {verb} least with {fastest} workers, {number(median(times[fastest]), 3)} s, "
-            f"and most with {slowest}, {number(median(times[slowest]), 3)} s; best is "
-            f"{best[mode]}."
+            f"{words} {verb} least with {workers_words(fastest)}, "
+            f"{number(median(times[fastest]), 3)} s, and most with {slowest}, "
+            f"{number(median(times[slowest]), 3)} s; best is {best[mode]}."
         )
     labs = published()["c3"]
     theirs = ", ".join(f"{lab} {figures['best_workers']}" for lab, figures in labs.items())

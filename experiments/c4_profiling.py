@@ -14,15 +14,16 @@ from experiments.results import Results, Series, describe_protocol
 from experiments.run_directory import find_runs, read_identity
 from experiments.runner import Run, open_run
 from experiments.settings import RepeatSettings, TimedSettings, at_least, parse_settings
+from experiments.variants import workers_words
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_stacked_bars
-from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural
+from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural, signed
 from jaxresnet.train.metrics import write_json
 from jaxresnet.train.trace import trace_steps
 
 EXPERIMENT = "c4_profiling"
 
-_CHOICE = "choice.json"
+_CHOICE, _TRACE = "choice.json", "trace"
 # The settings of a C3 run whose best number of workers is this experiment's too.
 _SAME = (
     "device", "data fingerprint", "--batch-size", "--model", "--width", "--dtype", "--prefetch",
@@ -58,13 +59,13 @@ def main(arguments: list[str]) -> None:
         say(run.console, f"best number of workers: {best} ({origin})")
         variants = settings.variants_with(list(dict.fromkeys([1, best])))
         run.train(variants)
-        if settings.timing.trace and not (run.directory / "trace").exists():
+        if settings.timing.trace and not (run.directory / _TRACE).exists():
             training = run.training(variants[-1])
             programs = run.compiler(variants[-1])(training, training.initial_state)
             unfinished = run.directory / "trace.tmp"
             steps = trace_steps(training, programs, unfinished)
-            unfinished.rename(run.directory / "trace")
-            say(run.console, f"trace of {steps} steps: {run.directory / 'trace'}")
+            unfinished.rename(run.directory / _TRACE)
+            say(run.console, f"trace of {plural(steps, 'step')}: {run.directory / _TRACE}")
         run.finish(variants, lambda results, console: report(results, best, origin, console))
 
 
@@ -103,11 +104,15 @@ def report(results: Results, best: int, origin: str, console: Console) -> None:
     groups: dict[int, list[Series]] = {}
     for series in results.series:
         groups.setdefault(int(series.variant.workers), []).append(series)
+    protocol = describe_protocol(results)
+    introduction = f"{protocol} The best number of workers is {best}, by {origin}."
+    if (results.directory / _TRACE).exists():
+        introduction += f" A profiler's trace of a few steps is in {_TRACE}/."
     write_report(
         results.directory,
         Report(
             "C4: one worker against the best number",
-            f"{describe_protocol(results)} The best number of workers is {best}, by {origin}.",
+            introduction,
             [_table(groups, results)],
             [_plot(groups, results)],
             asked="Where does the time go with one input worker, and with the best number of them?",
@@ -124,7 +129,7 @@ def _sums(group: list[Series], key: str) -> list[float]:
 def _table(groups: dict[int, list[Series]], results: Results) -> Table:
     rows = [
         [
-            f"{workers} workers" if workers != 1 else "1 worker",
+            workers_words(workers),
             *(
                 median_and_range(_sums(group, key), number)
                 for key in ("input_wait", "input_stall", "compute", "seconds")
@@ -180,7 +185,7 @@ def _findings(groups: dict[int, list[Series]], best: int) -> list[str]:
     found.append(
         f"With {best} it waited {number(typical(best, 'input_wait'))} s, and the whole took "
         f"{number(better)} s, {better / total:.3f} of the time: the stall changed by "
-        f"{stall_change:+.2f} s, the computation by {compute_change:+.2f} s."
+        f"{signed(stall_change)} s, the computation by {signed(compute_change)} s."
     )
     totals = [_sums(group, "seconds") for group in groups.values()]
     if min(len(values) for values in totals) == 1:

@@ -9,6 +9,7 @@ from statistics import median
 from experiments.command import say
 from experiments.runner import Run, create_loader
 from experiments.settings import DataSettings
+from experiments.variants import workers_words
 from jaxresnet.errors import UserError
 from jaxresnet.train.metrics import append_json_line, read_json_lines
 
@@ -44,7 +45,7 @@ def time_loader(run: Run, chosen: Sequence[int], repeats: int) -> dict[int, list
             line = {"workers": workers, "pass": repeat, "batches": batches, "seconds": times[-1]}
             append_json_line(run.directory / _FILE, {"data": run.dataset.words, **line})
         typical = f"{median(times[1:]):.3f} s a pass"
-        say(run.console, f"the loader alone, {workers} workers: {typical}")
+        say(run.console, f"the loader alone, {workers_words(workers)}: {typical}")
         return times
 
     return search(measure, chosen)

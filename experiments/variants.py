@@ -6,6 +6,7 @@ from itertools import product
 
 from jaxresnet.data.pipeline import Workers
 from jaxresnet.optim import get_optimizer
+from jaxresnet.report.tables import plural
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Variant:
     seed: int
     workers: Workers
     repeat: int
+
+
+def workers_words(workers: Workers) -> str:
+    """0 workers, 1 worker, auto workers."""
+    return "auto workers" if workers == "auto" else plural(workers, "worker")
 
 
 def make_variants(
@@ -38,7 +44,7 @@ def make_variants(
             labels.append(f"seed {seed}")
         if len(workers) > 1:
             names.append(f"workers{count}")
-            labels.append(f"{count} workers")
+            labels.append(workers_words(count))
         if repeats > 1:
             names.append(f"repeat{repeat}")
             labels.append(f"repeat {repeat + 1}")

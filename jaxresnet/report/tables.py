@@ -40,6 +40,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def signed(value: float) -> str:
+    """+1.20, -0.31; +0.00 for what rounds to nothing."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
 def mean_and_deviation(values: Sequence[float], show: Show) -> str:
     """1.386 ± 0.012: the mean and the sample standard deviation; of one value, the value."""
     if len(values) == 1:

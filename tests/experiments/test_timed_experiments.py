@@ -46,6 +46,9 @@ def test_c2_tells_the_first_epoch_apart_and_gives_ranges(runs):
     later = [e["seconds"] for e in epochs if e["epoch"] == 1]
     (row,) = rows(runs / "c2_timing", "but the first")
     assert row[4] == f"{median(later):.2f} ({min(later):.2f}-{max(later):.2f})"
+    # lab-b's logs have one training: it is said which.
+    report = (runs / "c2_timing" / "report.md").read_text()
+    assert "lab-b's epoch level log (synthetic images, SGD, repeat 1)" in report
 
 
 def test_c2s_controls_bound_an_epoch(runs):
@@ -100,6 +103,7 @@ def test_c4_compares_one_worker_with_the_best_of_c3_and_leaves_a_trace(runs):
         for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     }
     assert {"train", "input"} <= names
+    assert "trace of a few steps is in trace/" in (directory / "report.md").read_text()
     assert (directory / "time_by_workers.png").stat().st_size > 10_000
 
 
