@@ -107,7 +107,7 @@ def report(results: Results, best: int, origin: str, console: Console) -> None:
     protocol = describe_protocol(results)
     introduction = f"{protocol} The best number of workers is {best}, by {origin}."
     if (results.directory / _TRACE).exists():
-        introduction += f" A profiler's trace of a few steps is in {_TRACE}/."
+        introduction += f" A profiler's trace of a few steps is in the run's {_TRACE}/."
     write_report(
         results.directory,
         Report(

@@ -268,7 +268,9 @@ def check_settings(settings: Settings) -> None:
         ("--prefetch", data.prefetch, DataSettings.prefetch),
     ):
         if data.loader == "resident" and value != usual:
-            raise UserError(f"{option} {value} is for --loader tfdata: leave one of them out")
+            raise UserError(
+                f"{option} {value} is for --loader tfdata, but --loader is resident: leave one out"
+            )
     if isinstance(settings, TimedSettings):
         at_least("--repeats", settings.timing.repeats, 1)
     at_least("--checkpoint-every", settings.output.checkpoint_every, 1)

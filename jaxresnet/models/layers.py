@@ -156,13 +156,13 @@ def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
     of residual blocks would begin at the first. y must not end in a multiplication, which XLA may
     fuse with the addition, unrounded: a batch norm, a convolution or a block's output do not.
 
-    It is widened here, since XLA adds bfloat16 in float32 and may then add y as it was before it
-    was rounded: the rounded -y would leave a remainder instead of 0.
+    Both are widened first, since XLA adds bfloat16 in float32, and may then add y as it was before
+    it was rounded: the rounded -y would leave a remainder instead of 0.
     """
     wide = np.promote_types(x.dtype, np.float32)
     if wide != x.dtype:
-        # XLA takes a maximum in bfloat16. Without one between two blocks it hands the sum on in
-        # float32, and writes that to memory too: ResNet-152 has 0.95 of its speed then.
+        # The same y. But XLA computes a maximum in bfloat16; without one it hands the sum from
+        # block to block in float32, which it writes to memory too (ResNet-152: 0.95 of the speed).
         y = jnp.maximum(y, jnp.finfo(y.dtype).min)
     wide_x, wide_y = x.astype(wide), y.astype(wide)
     return (jnp.maximum(wide_x, -wide_y) + wide_y).astype(x.dtype)

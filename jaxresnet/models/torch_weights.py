@@ -7,7 +7,7 @@ is exact to the last bit.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +21,7 @@ from jaxresnet.models.resnet import MODELS, ResNet, find_architecture
 Names = Literal["torchvision", "kuangliu"]
 Tensors = Mapping[str, np.ndarray]
 
-_NAMED = 5  # tensors that do not fit; a deep network has hundreds
+_MOST_NAMED = 5  # of the tensors that do not fit; a deep network has hundreds
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def from_torch(tensors: Tensors, like: Weights) -> Weights:
 
     Raises:
       UserError: tensors are missing, unexpected, of another shape, or of a dtype that float32
-        cannot hold; all of them are listed, by PyTorch's names.
+        cannot hold; they are counted, and the first of each kind named as in PyTorch.
     """
     convention = _CONVENTIONS[_find_names(tensors)]
     expected = {
@@ -116,7 +116,7 @@ def infer_model(tensors: Tensors) -> dict[str, Any]:
             "the tensors are not those of a ResNet of this project: it takes conv1.weight, "
             "layer1.0.conv1.weight and so on, fc.weight (torchvision's names) or linear.weight "
             f"(kuangliu/pytorch-cifar's), with the blocks of {', '.join(MODELS)}; these have "
-            f"{counts} blocks: {', '.join(tensors) or 'no tensors'}"
+            f"{counts} blocks: {_first(list(tensors)) or 'no tensors'}"
         )
     ends = {"conv1.weight": 4, f"{convention.classifier}.weight": 2}
     missing = [end for end in ends if end not in tensors]
@@ -196,7 +196,7 @@ def from_torch_axes(tensor: np.ndarray) -> np.ndarray:
 
 
 def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises UserError with everything that does not fit."""
+    """Raises UserError with all that does not fit: how many tensors, and the first of them."""
     both = [name for name in expected if name in found]
     problems = {
         "missing": [name for name in expected if name not in found],
@@ -220,10 +220,13 @@ def _check_match(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> Non
         _raise_misfit(problems)
 
 
+def _first(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f", and {rest} more" if rest > 0 else "")
+
+
 def _raise_misfit(problems: Mapping[str, list[str]]) -> None:
-    lines = []
-    for title, names in problems.items():
-        if names:
-            rest = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            lines.append(f"  {len(names)} {title}: {', '.join(names[:_NAMED])}{rest}")
+    lines = [
+        f"  {len(names)} {title}: {_first(names)}" for title, names in problems.items() if names
+    ]
     raise UserError("the weights do not fit the model:\n" + "\n".join(lines))

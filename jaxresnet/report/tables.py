@@ -42,7 +42,7 @@ def plural(count: int, noun: str) -> str:
 
 def signed(value: float) -> str:
     """+1.20, -0.31; +0.00 for what rounds to nothing."""
-    return f"{round(value, 2) + 0.0:+.2f}"
+    return f"{round(value, 2) + 0.0:+,.2f}"
 
 
 def mean_and_deviation(values: Sequence[float], show: Show) -> str:

@@ -71,7 +71,6 @@ def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
     assert "(SGD 0.1; SGD, Nesterov 0.1;" in report
 
 
-@pytest.mark.slow
 def test_when_one_optimizer_diverges_the_others_are_reported(tmp_path, capsys):
     # SGD adds 1e30 x the parameter; to Adagrad, which divides by its root mean square, it is lost.
     arguments = ["--optimizers", "sgd", "adagrad", "--weight-decay", "1e30", "--epochs", "1"]
@@ -167,7 +166,6 @@ def test_c1_reports_every_batch_and_workers_do_not_matter(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
-@pytest.mark.slow
 def test_bfloat16_trains_and_keeps_float32_weights(tmp_path):
     assert run(c1_training.main, tmp_path, "--epochs", "1", "--dtype", "bfloat16") == 0
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(saved_params(tmp_path))}
@@ -228,6 +226,7 @@ def test_c7_trains_without_norm_beside_both_labs(tmp_path):
     assert "batch_stats" not in saved
 
 
+@pytest.mark.slow
 def test_several_seeds_give_means_and_deviations(tmp_path):
     assert run(c7_no_batch_norm.main, tmp_path, "--epochs", "1", "--seeds", "0", "3") == 0
     epochs = read_json_lines(tmp_path / "epochs.jsonl")

@@ -68,7 +68,7 @@ def test_workers_is_a_number_or_auto():
         ("--eval-images -1", "--eval-images must be at least 1"),
         ("--workers -1", "--workers must be at least 0"),
         ("--prefetch -1", "--prefetch must be at least 0"),
-        ("--loader resident --workers 4", "--workers 4 is for --loader tfdata: leave one"),
+        ("--loader resident --workers 4", "--workers 4 is for --loader tfdata, but --loader is"),
         ("--prefetch 0 --loader resident", "--prefetch 0 is for --loader tfdata"),
         ("--checkpoint-every 0", "--checkpoint-every must be at least 1"),
         ("--seed -1", "--seed must be at least 0"),

@@ -103,7 +103,7 @@ def test_c4_compares_one_worker_with_the_best_of_c3_and_leaves_a_trace(runs):
         for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     }
     assert {"train", "input"} <= names
-    assert "trace of a few steps is in trace/" in (directory / "report.md").read_text()
+    assert "trace of a few steps is in the run's trace/" in (directory / "report.md").read_text()
     assert (directory / "time_by_workers.png").stat().st_size > 10_000
 
 

@@ -143,7 +143,7 @@ def test_kernels_are_transposed():
     np.testing.assert_array_equal(tensors["fc.weight"], weights.params["classifier"]["kernel"].T)
 
 
-def test_all_that_does_not_fit_is_listed():
+def test_what_does_not_fit_is_listed_by_kind():
     weights = tiny()
     tensors = to_torch(weights)
     del tensors["layer3.1.bn2.bias"], tensors["bn1.running_mean"]

@@ -9,7 +9,7 @@ def test_figures_are_rounded_and_missing_ones_are_dashes():
     assert seconds(12.34) == "12.3"
     assert seconds(1350.2) == "1350"
     assert percent(0.7193) == "71.9"
-    assert [signed(value) for value in (1.204, -0.3, -0.001)] == ["+1.20", "-0.30", "+0.00"]
+    assert [signed(value) for value in (1234.504, -0.3, -0.001)] == ["+1,234.50", "-0.30", "+0.00"]
     assert number(None) == seconds(None) == percent(None) == "-"
 
 
