@@ -162,7 +162,7 @@ def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
     wide = np.promote_types(x.dtype, np.float32)
     if wide != x.dtype:
         # The same y. But XLA computes a maximum in bfloat16; without one it hands the sum from
-        # block to block in float32, which it writes to memory too (ResNet-152: 0.95 of the speed).
+        # block to block in float32, which it writes to memory too.
         y = jnp.maximum(y, jnp.finfo(y.dtype).min)
     wide_x, wide_y = x.astype(wide), y.astype(wide)
     return (jnp.maximum(wide_x, -wide_y) + wide_y).astype(x.dtype)
