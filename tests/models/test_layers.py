@@ -183,8 +183,7 @@ def test_relu_of_sum_is_zero_where_the_sum_is_negative_in_a_whole_program(dtype)
         assert not array[negative].any()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_residual_blocks_are_not_computed_again_in_those_that_follow(dtype):
+def test_residual_blocks_are_not_computed_again_in_those_that_follow():
     """What a program reads and writes grows with the blocks, not with their square."""
 
     def blocks(x, kernels):
@@ -194,7 +193,7 @@ def test_residual_blocks_are_not_computed_again_in_those_that_follow(dtype):
         return x
 
     def bytes_accessed(count):
-        shapes = [jax.ShapeDtypeStruct(s, dtype) for s in ((512, 64), (count, 64, 64))]
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((512, 64), (count, 64, 64))]
         jitted = jax.jit(blocks, compiler_options=platform.compiler_options())
         return (jitted.lower(*shapes).compile().cost_analysis() or {})["bytes accessed"]
 
