@@ -1,46 +1,64 @@
 """Every experiment on CIFAR-10, one after the other, and the report of all of them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import tyro
-
-from experiments.command import make_console, run_command, say
-from experiments.report import SECTIONS, write_full_report
-from experiments.settings import SourceSettings, at_least, check_source
-from experiments.subprocesses import command_line, run_subprocess
+from experiments.harness.catalogue import list_published_experiments
+from experiments.harness.command import make_console, run_command, say
+from experiments.harness.subprocesses import run_subprocess
+from experiments.report import write_full_report
+from jaxresnet.data.sources import SourceOptions
 from jaxresnet.errors import TrainingFailed
+from jaxresnet.options import (
+    check_options,
+    command_line,
+    option,
+    options_of,
+    parse_options,
+    replace_options,
+)
 
 EXPERIMENT = "all"
 
-_NO_TRAINING = ("q_parameters",)
+
+def _passed_on(**bounds: Any) -> Any:
+    return option(None, affects="result", published=False, says="", **bounds)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """Given to every training; None: the experiment's own default."""
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    train_images: int | None = None
-    eval_images: int | None = None
-    width: int | None = None
-    dtype: Literal["float32", "bfloat16"] | None = None
-    quick: bool = False
+    epochs: int | None = _passed_on(at_least=1)
+    batch_size: int | None = _passed_on(at_least=1)
+    train_images: int | None = _passed_on(at_least=1)
+    eval_images: int | None = _passed_on(at_least=1)
+    width: int | None = _passed_on(at_least=1)
+    dtype: Literal["float32", "bfloat16"] | None = _passed_on()
+    quick: bool = option(False, affects="result", published=False, says="")
     """Small runs on built-in images: some minutes on two cores."""
 
 
 @dataclass(frozen=True)
-class AllSettings:
-    """All options."""
+class OutputOptions:
+    """Where results go."""
 
-    training: TrainingOptions = TrainingOptions()
-    data: SourceSettings = field(default_factory=SourceSettings)
-    out: Path = Path("runs") / EXPERIMENT
+    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
     """A directory for each experiment's run, and one for the report."""
-    fresh: bool = False
+    fresh: bool = option(False, affects="nothing", published=False, says="")
     """Delete what earlier starts left, and begin anew."""
+
+
+@dataclass(frozen=True)
+class AllSettings:
+    training: TrainingOptions = TrainingOptions()
+    source: SourceOptions = SourceOptions()
+    output: OutputOptions = OutputOptions()
+
+
+SETTINGS = AllSettings
 
 
 def main(arguments: list[str]) -> None:
@@ -48,32 +66,31 @@ def main(arguments: list[str]) -> None:
 
     What an earlier start finished is not done again. One that fails does not keep the others.
     """
-    settings = tyro.cli(
-        AllSettings,
-        prog=f"python -m experiments.{EXPERIMENT}",
-        description=__doc__,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
-    training, data = settings.training, settings.data
-    quick = training.quick and data.data == "auto"
-    check_source(replace(data, data="synthetic") if quick else data)
-    for name in ("epochs", "batch_size", "train_images", "eval_images", "width"):
-        at_least(f"--{name.replace('_', '-')}", getattr(training, name), 1)
-    console = make_console()
-    given = command_line((training, data), frozenset({"data"} if quick else ()))
+    command = f"python -m experiments.{EXPERIMENT}"
+    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    quick = settings.training.quick and settings.source.data == "auto"
+    if quick:
+        check_options(replace_options(settings, data="synthetic"))
+    given = replace_options(settings, data=None) if quick else settings
+    console, out = make_console(), settings.output.out
     failed = []
-    for name in SECTIONS:
+    for name in list_published_experiments():
         say(console, f"\n== {name}")
-        options = [] if name in _NO_TRAINING else given
-        fresh = ["--fresh"] if settings.fresh else []
+        fresh = ["--fresh"] if settings.output.fresh else []
         try:
-            run_subprocess(name, [*options, *fresh, "--out", str(settings.out / name)])
+            run_subprocess(name, [*_taken_by(name, given), *fresh, "--out", str(out / name)])
         except TrainingFailed as error:
             failed.append(str(error))
-    write_full_report(settings.out, settings.out / "report")
+    write_full_report(out, out / "report")
     if failed:
         raise TrainingFailed("\n".join(failed))
+
+
+def _taken_by(experiment: str, settings: AllSettings) -> list[str]:
+    """The arguments for those of the options that an experiment has."""
+    own = {o.name for o in options_of(import_module(f"experiments.{experiment}").SETTINGS())}
+    others = {o.name for o in options_of(settings)} - own
+    return command_line(settings, (*others, "out", "fresh"))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
 """C3: the loader's time against its number of workers, alone and while training."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Literal
 
-from rich.console import Console
-
-from experiments.command import run_command
-from experiments.loader_times import BEST, Times, best_number, check_workers, time_loader
-from experiments.published import published
-from experiments.results import Results, describe_protocol
-from experiments.runner import open_run
-from experiments.settings import RepeatSettings, TimedSettings, parse_settings
-from experiments.variants import workers_words
+from experiments.harness import loader_times
+from experiments.harness.claims import claim
+from experiments.harness.command import run_command
+from experiments.harness.loader_times import Times
+from experiments.harness.published import published
+from experiments.harness.results import Results, describe_run
+from experiments.harness.run import open_run
+from experiments.harness.settings import RepeatOptions, TimedSettings, make_variants, parse_settings
 from jaxresnet import platform
+from jaxresnet.data.loaders import workers_words
 from jaxresnet.errors import UserError
-from jaxresnet.report.document import Report, write_report
+from jaxresnet.options import option, plural
+from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.plots import Curve, plot_curves
-from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural
-from jaxresnet.train.metrics import write_json
+from jaxresnet.report.tables import Column, Table, make_table
+from jaxresnet.train.log import write_json
 
 EXPERIMENT = "c3_workers"
 
@@ -26,206 +29,166 @@ Mode = Literal["loader", "training"]
 
 
 @dataclass(frozen=True)
-class WorkersSettings(RepeatSettings):
+class WorkersOptions(RepeatOptions):
     """How the number of workers is varied."""
 
-    repeats: int = 3
+    repeats: int = option(3, affects="result", published=False, says="", at_least=1)
     """Passes and trainings with each number, besides a first pass that is told apart."""
-    workers_list: tuple[int, ...] = ()
+    workers_list: tuple[int, ...] = option(
+        (), affects="result", published=False, says="", at_least=0
+    )
     """The numbers of workers. None: 0, 4, 8, … until the time of the loader alone no longer falls;
     where that is not taken, lab-b's 0 4 8 12."""
-    modes: tuple[Mode, ...] = ("loader", "training")
+    modes: tuple[Mode, ...] = option(
+        ("loader", "training"), affects="result", published=False, says=""
+    )
     """loader: passes over the images alone, as lab-c timed them. training: what the training loop
     waits for data, as lab-b did."""
+
+    def check(self) -> None:
+        """Raises UserError if nothing is left to do."""
+        if not self.modes:
+            raise UserError("--modes needs at least one of loader, training")
 
 
 @dataclass(frozen=True)
 class C3Settings(TimedSettings):
-    timing: WorkersSettings = WorkersSettings()
+    timing: WorkersOptions = WorkersOptions()
+
+
+SETTINGS = C3Settings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line and runs the experiment."""
-    settings = parse_settings(C3Settings, EXPERIMENT, __doc__ or "", arguments)
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__ or "", arguments)
     timing = settings.timing
-    check_workers(settings.data, timing.workers_list)
-    if not timing.modes:
-        raise UserError("--modes needs at least one of loader, training")
+    loader_times.check_workers(settings.loader)
     with open_run(EXPERIMENT, settings) as run:
         alone: Times = {}
         if "loader" in timing.modes:
-            alone = time_loader(run, timing.workers_list, timing.repeats)
+            alone = loader_times.time_loader(run, timing.workers_list, timing.repeats)
         numbers = list(alone) or timing.workers_list or published()["c3"]["lab-b"]["workers"]
-        variants = settings.variants_with(numbers) if "training" in timing.modes else []
+        variants = make_variants(settings, workers=numbers) if "training" in timing.modes else []
         if variants:
             run.train(variants)
-        run.finish(variants, lambda results, console: report(results, alone, console))
+        run.finish(variants, partial(report, alone=alone))
 
 
-def report(results: Results, alone: Times, console: Console) -> None:
-    """Writes report.md with its plots and best.json, and prints the tables."""
-    without_start = {workers: times[1:] for workers, times in alone.items()}
-    waits = _while_training(results, "input_wait")
-    words, tables, plots, best = results.dataset.words, [], [], {}
+def report(results: Results[C3Settings], alone: Times) -> Report:
+    """Both modes' tables and plots; the best numbers go to best.json, for C4."""
+    images, groups = results.train_images, results.by("workers")
+    later = {workers: times[1:] for workers, times in alone.items()}
+    waits = {workers: [s.total("input_wait") for s in group] for workers, group in groups.items()}
+    timed = {mode: times for mode, times in (("loader", later), ("training", waits)) if times}
+    best = {mode: loader_times.best_number(times) for mode, times in timed.items()}
+    write_json(results.directory / loader_times.BEST, best)
+    compared, protocol = [], f"{images}."
     if alone:
-        best["loader"] = best_number(without_start)
-        tables.append(_alone_table(alone, results))
-        plots.append(_plot_alone(results, without_start))
+        columns = {
+            workers: {"first pass": times[:1], "later passes": times[1:]}
+            for workers, times in alone.items()
+        }
+        work = (f"a pass over {images}", "50,000")
+        compared.append(
+            _compare(results, "The loader alone", work, columns, "later passes", "lab-c", 3)
+        )
     if waits:
-        best["training"] = best_number(waits)
-        tables.append(_training_table(results))
-        plots.append(_plot_training(results, waits))
-    threads = platform.cpu_threads()
-    protocol = (
-        describe_protocol(results)
-        if results.series
-        else f"{len(results.dataset.train):,} {words}, batch size "
-        f"{results.settings.training.batch_size}; {platform.machine()}."
-    )
-    write_json(results.directory / BEST, best)
-    report = Report(
+        columns = {n: loader_times.training_times(group) for n, group in groups.items()}
+        work = (f"{plural(results.epochs, 'epoch')} of {images}", "5 of 50,000")
+        compared.append(
+            _compare(results, "While training", work, columns, "data\nloading", "lab-b")
+        )
+        protocol = describe_run(results)
+    return Report(
         "C3: the number of input workers",
-        f"{protocol} This process may use {threads} threads. Best is the "
-        "smallest number of workers whose median is within one spread of the fastest: the "
-        "spread is from the least to the greatest time of that one.",
-        tables,
-        plots,
+        f"{protocol} {platform.machine()}. Data loading: what a pass of the loader takes; while "
+        "training, what the loop was blocked in getting batches. Best is the smallest number of "
+        "workers whose median is within one spread of the fastest: the spread is from the least "
+        "to the greatest time of that one.",
+        [table for table, _ in compared],
+        [plot for _, plot in compared],
         asked="How does the time for loading data depend on the number of workers, and which "
         "number is best?",
-        findings=_findings(without_start, waits, best),
+        findings=_findings(timed, best),
+        claims=_claims(best),
     )
-    write_report(results.directory, report, console)
 
 
-def _while_training(results: Results, key: str) -> dict[int, list[float]]:
-    """By number of workers: the sum over the epochs, of each repeat."""
-    found: dict[int, list[float]] = {}
-    for series in results.series:
-        found.setdefault(int(series.variant.workers), []).append(sum(series.values(key)))
-    return found
-
-
-def _findings(alone: Times, waits: Times, best: dict[str, int]) -> list[str]:
-    found = []
-    for mode, times, words in (
-        ("loader", alone, "Alone, the loader"),
-        ("training", waits, "While training, the loop"),
-    ):
-        if not times:
-            continue
-        fastest = min(times, key=lambda workers: median(times[workers]))
-        verb = "takes" if mode == "loader" else "waits"
-        slowest = max(times, key=lambda workers: median(times[workers]))
-        found.append(
-            f"{words} {verb} least with {workers_words(fastest)}, "
-            f"{number(median(times[fastest]), 3)} s, and most with {slowest}, "
-            f"{number(median(times[slowest]), 3)} s; best is {best[mode]}."
+def _findings(timed: Mapping[str, Times], best: dict[str, int]) -> list[str]:
+    sentences = []
+    subjects = {"loader": "Alone, the loader takes", "training": "While training, the loop waits"}
+    for mode, times in timed.items():
+        medians = {workers: median(values) for workers, values in times.items()}
+        fastest, slowest = (pick(medians, key=medians.__getitem__) for pick in (min, max))
+        sentences.append(
+            f"{subjects[mode]} least with {workers_words(fastest)}, {medians[fastest]:.3f} s, and "
+            f"most with {slowest}, {medians[slowest]:.3f} s; best is {best[mode]}."
         )
-    labs = published()["c3"]
-    theirs = ", ".join(f"{lab} {figures['best_workers']}" for lab, figures in labs.items())
-    return [*found, f"The labs found: {theirs}."]
+    labs = published()["c3"].items()
+    numbers = ", ".join(f"{lab} {figures['best_workers']}" for lab, figures in labs)
+    return [*sentences, f"The labs found: {numbers}."]
 
 
-def _alone_table(alone: Times, results: Results) -> Table:
-    lab_c = _by_workers("lab-c", "total_s")
-    rows = [
-        [
-            str(workers),
-            number(times[0], 3) if times else MISSING,
-            median_and_range(times[1:], _three_digits) if times else MISSING,
-            number(lab_c.get(workers), 3),
-        ]
-        for workers in sorted({*alone, *lab_c})
-        for times in [alone.get(workers, ())]
-        if times or workers <= max(alone)
-    ]
-    note = (
-        f"Seconds for a pass over {len(results.dataset.train):,} training images (lab-c: 50,000), "
-        "medians with the least and the greatest."
-    )
-    columns = ["workers", "first pass", "later passes", "lab-c"]
-    title = f"The loader alone: this run ({results.dataset.words}) beside lab-c"
-    return Table(title, columns, rows, note)
-
-
-def _three_digits(value: float) -> str:
-    return number(value, 3)
-
-
-def _training_table(results: Results) -> Table:
-    lab_b = _by_workers("lab-b", "data_loading_s")
-    keys = ("input_wait", "input_stall", "compute", "seconds")
-    figures = [_while_training(results, key) for key in keys]
-    rows = [
-        [
-            str(workers),
-            *(median_and_range(by_workers[workers], number) for by_workers in figures),
-            median_and_range(_first_epochs(results, workers), number),
-            number(lab_b.get(workers)),
-        ]
-        for workers in figures[0]
-    ]
-    epochs = results.settings.training.epochs
-    note = (
-        f"Seconds over {plural(epochs, 'epoch')} of {len(results.dataset.train):,} images (lab-b: "
-        "5 of 50,000), medians over the repeats with the least and the greatest. Data loading: "
-        "what the loop was blocked in getting batches."
-    )
-    columns = [
-        "workers", "data loading", "input stall", "com-\nputation", "total", "first epoch",
-        "lab-b\ndata loading",
-    ]  # fmt: skip
-    title = f"While training: this run ({results.dataset.words}) beside lab-b"
-    return Table(title, columns, rows, note)
-
-
-def _first_epochs(results: Results, workers: int) -> list[float]:
+def _claims(best: dict[str, int]) -> list[Claim]:
+    """Each lab's best number: they agree if one of the modes has the same here."""
     return [
-        series.values("seconds")[0]
-        for series in results.series
-        if series.variant.workers == workers
+        claim(
+            f"{lab}: the best number of workers is {figures['best_workers']}",
+            "; ".join(f"{mode}: {number}" for mode, number in best.items()),
+            figures["best_workers"] in best.values(),
+            "it depends on cores and device; the labs do not agree with one another",
+        )
+        for lab, figures in published()["c3"].items()
     ]
 
 
-def _by_workers(lab: str, key: str) -> dict[int, float]:
+def _compare(
+    results: Results,
+    title: str,
+    work: tuple[str, str],
+    times: Mapping[int, Mapping[str, Sequence[float]]],
+    plotted: str,
+    lab: str,
+    digits: int = 2,
+) -> tuple[Table, str]:
+    """A table beside a lab's, and the name of a plot.
+
+    Args:
+      work: what took the time, here and in the lab.
+      times: seconds, by the number of workers and by column.
+      plotted: the column that the lab's times stand beside.
+    """
     figures = published()["c3"][lab]
-    return dict(zip(figures["workers"], figures[key], strict=True))
-
-
-def _plot_alone(results: Results, alone: Times) -> str:
-    name = "loader_alone.png"
-    curves = [_curve("this run", alone), _published_curve("lab-c", "total_s")]
-    title = f"{results.dataset.words}: the loader alone"
-    note = f"this run: a pass over {len(results.dataset.train):,} images; lab-c: 50,000"
-    path = results.directory / name
-    plot_curves(path, title, "workers", "seconds a pass", curves, note, logarithmic=True)
-    return name
-
-
-def _plot_training(results: Results, waits: Times) -> str:
-    name = "while_training.png"
-    epochs = results.settings.training.epochs
-    curves = [_curve("this run", waits), _published_curve("lab-b", "data_loading_s")]
-    title = f"{results.dataset.words}: data loading while training"
-    images = f"{len(results.dataset.train):,} images"
-    note = f"this run: {plural(epochs, 'epoch')} of {images}; lab-b: 5 of 50,000"
-    path = results.directory / name
-    plot_curves(path, title, "workers", "seconds", curves, note, logarithmic=True)
-    return name
-
-
-def _curve(label: str, times: Times) -> Curve:
-    return Curve(
-        f"{label}, median and range",
-        [median(values) for values in times.values()],
-        x=list(times),
-        ranges=[(min(values), max(values)) for values in times.values()],
+    (key,) = (key for key in figures if key.endswith("_s"))
+    lab_times = dict(zip(figures["workers"], figures[key], strict=True))
+    columns = [Column[int]("workers", str)]
+    for header in next(iter(times.values())):
+        columns.append(Column(header, lambda n, h=header: times.get(n, {}).get(h), digits))
+    columns.append(Column(f"{lab}\ndata loading", lab_times.get, digits))
+    table = make_table(
+        f"{title}: this run ({results.dataset.title}) beside {lab}",
+        columns,
+        [workers for workers in sorted({*times, *lab_times}) if workers <= max(times)],
+        f"Seconds for {work[0]} ({lab}: {work[1]}), medians with the least and the greatest.",
     )
-
-
-def _published_curve(lab: str, key: str) -> Curve:
-    figures = _by_workers(lab, key)
-    return Curve(lab, list(figures.values()), 1, True, x=list(figures))
+    values = [row[plotted] for row in times.values()]
+    ranges = [(min(each), max(each)) for each in values]
+    medians = [median(each) for each in values]
+    plot = f"{title.lower().removeprefix('the ').replace(' ', '_')}.png"
+    plot_curves(
+        results.directory / plot,
+        f"{results.dataset.title}: data loading, {title.lower()}",
+        "workers",
+        "seconds",
+        [
+            Curve("this run, median and range", medians, x=list(times), ranges=ranges),
+            Curve(lab, list(lab_times.values()), 1, True, x=list(lab_times)),
+        ],
+        f"this run: {work[0]}; {lab}: {work[1]}",
+        logarithmic=True,
+    )
+    return table, plot
 
 
 if __name__ == "__main__":

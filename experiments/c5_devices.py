@@ -1,243 +1,140 @@
 """C5: the time of an epoch on each device there is, and on others by their runs' directories."""
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from experiments.command import make_console, run_command, say
-from experiments.published import published
-from experiments.run_directory import (
+from experiments.harness.claims import claim
+from experiments.harness.command import make_console, run_command, say
+from experiments.harness.devices import (
+    DeviceRun,
+    find_devices,
+    find_timed_runs,
+    published_device_runs,
+    read_device_runs,
+)
+from experiments.harness.environment import describe_software
+from experiments.harness.run import result_options
+from experiments.harness.run_directory import (
     check_directory,
     default_directory,
-    describe_software,
     find_runs,
     finish_run,
     open_run_directory,
-    read_identity,
 )
-from experiments.runner import result_options
-from experiments.settings import RepeatSettings, TimedSettings, parse_settings
-from experiments.subprocesses import command_line, run_subprocess
-from jaxresnet.errors import TrainingFailed, UserError
-from jaxresnet.report.document import Report, write_report
+from experiments.harness.settings import RepeatOptions, TimedSettings, parse_settings
+from experiments.harness.subprocesses import run_subprocess
+from jaxresnet.errors import TrainingFailed
+from jaxresnet.options import command_line, option
+from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.plots import plot_bars
-from jaxresnet.report.tables import MISSING, Table, median_and_range, number, plural, seconds
-from jaxresnet.train.metrics import read_json_lines
+from jaxresnet.report.tables import Column, Table, make_table, number
 
 EXPERIMENT = "c5_devices"
 
-# The experiments whose runs can be shown: they train once.
-_TIMED = ("c2_timing", "c1_training")
-_PROBE = "from jax.extend.backend import backends; print(*backends())"
+# Options of this experiment alone, and those of which each device's training has its own.
+_NOT_PASSED_ON = ("devices", "with_runs", "out", "fresh", "quick")
+# What may differ between the runs without a word.
+_EXPECTED_TO_DIFFER = ("version", "experiment", "device", "data fingerprint")
 
 
 @dataclass(frozen=True)
-class DeviceSettings(RepeatSettings):
+class DeviceOptions(RepeatOptions):
     """Where to train."""
 
-    devices: tuple[str, ...] = ()
+    devices: tuple[str, ...] = option((), affects="nothing", published=False, says="")
     """JAX's platforms, such as cpu cuda tpu. None: JAX_PLATFORMS, else all that JAX finds."""
-    with_runs: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
+    with_runs: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = option(
+        (), affects="nothing", published=False, says=""
+    )
     """Show these runs too: directories of c5_devices, c2_timing or c1_training, made elsewhere."""
 
 
 @dataclass(frozen=True)
 class C5Settings(TimedSettings):
-    timing: DeviceSettings = DeviceSettings()
+    timing: DeviceOptions = DeviceOptions()
 
 
-@dataclass(frozen=True)
-class DeviceRun:
-    """What a run took on a device. first, later: seconds of each training's first epoch and of the
-    others. images: of each epoch.
-    """
-
-    machine: str
-    device: str
-    backend: str
-    first: list[float]
-    later: list[float]
-    images: int
-    identity: dict[str, Any]
-
-    @property
-    def epoch_seconds(self) -> float:
-        """Seconds of an epoch, over all of them."""
-        return mean([*self.first, *self.later])
-
-    @property
-    def rate(self) -> float:
-        """Images per second."""
-        return self.images / self.epoch_seconds
+SETTINGS = C5Settings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, trains in a process for each device, and reports."""
-    settings = parse_settings(C5Settings, EXPERIMENT, __doc__ or "", arguments)
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__ or "", arguments)
     console = make_console()
-    others = list(
-        dict.fromkeys(run for path in settings.timing.with_runs for run in _runs_below(path))
-    )
-    output = settings.output
-    groups = (settings.data, settings.model, settings.training)
-    source = {"--data": settings.data.data, "--data-dir": settings.data.data_dir}
+    others = [run for path in settings.timing.with_runs for run in find_timed_runs(path)]
+    source = {"--data": settings.images.data, "--data-dir": settings.images.data_dir}
     identity = {"experiment": EXPERIMENT, **source, **result_options(settings)}
+    output = settings.output
     directory = output.out or default_directory(EXPERIMENT, settings.model.model, identity)
     check_directory(directory, EXPERIMENT)
-    devices = _find_devices(settings.timing.devices)
+    devices = find_devices(settings.timing.devices)
     with open_run_directory(
         directory, identity, asdict(settings), describe_software(), fresh=output.fresh
     ):
         failed = []
         for device in devices:
             say(console, f"{EXPERIMENT}: training on {device}")
-            arguments = command_line((*groups, output), frozenset({"out", "fresh", "quick"}))
-            arguments += ["--repeats", str(settings.timing.repeats)]
-            arguments += ["--out", str(directory / device)]
+            passed_on = [*command_line(settings, _NOT_PASSED_ON), "--out", str(directory / device)]
             try:
-                run_subprocess("c2_timing", arguments, {"JAX_PLATFORMS": device})
+                run_subprocess("c2_timing", passed_on, {"JAX_PLATFORMS": device})
             except TrainingFailed as error:
                 failed.append(f"{device}: {error}")
         own = sorted(run.resolve() for run in find_runs(directory, "c2_timing", parts=True))
-        runs = _tell_apart([_read(run) for run in dict.fromkeys([*own, *others])])
+        runs = read_device_runs([*own, *others])
         if runs:
-            _report(directory, runs, console)
+            write_report(directory, report(directory, runs), console)
+            rows = [{**asdict(run), "images_per_second": run.rate} for run in runs]
+            finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
         if failed:
             raise TrainingFailed("\n".join(failed))
 
 
-def _find_devices(chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """The chosen platforms, those of JAX_PLATFORMS, or all that JAX finds; each was started once.
-
-    In processes of their own, since a backend that runs keeps the accelerator's memory.
-
-    Raises:
-      UserError: a platform is named twice or does not start.
-    """
-    given = chosen or tuple(filter(None, os.environ.get("JAX_PLATFORMS", "").split(",")))
-    if len(set(given)) < len(given):
-        raise UserError(f"a device is named twice: {' '.join(given)}")
-    for device in given:
-        _probe(device)
-    return given or _probe("")
-
-
-def _probe(platforms: str) -> tuple[str, ...]:
-    environment = {**os.environ, "JAX_PLATFORMS": platforms}
-    command = [sys.executable, "-c", _PROBE]
-    probe = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if probe.returncode:
-        lines = probe.stderr.strip().splitlines() or [f"status {probe.returncode}"]
-        name = f"JAX's platform {platforms}" if platforms else "JAX"
-        raise UserError(
-            f"{name} does not start: {lines[-1]}\nname platforms that this machine has, such as "
-            "--devices cpu"
-        )
-    return tuple(probe.stdout.split())
-
-
-def _runs_below(path: Path) -> list[Path]:
-    """Raises UserError if there is no finished run of one training."""
-    found = [
-        run.resolve() for experiment in _TIMED for run in find_runs(path, experiment, parts=True)
-    ]
-    if not found:
-        raise UserError(
-            f"--with {path} holds no finished run of {' or '.join(_TIMED)}: give the directory of "
-            "a run of c5_devices, c2_timing or c1_training, copied from the other machine"
-        )
-    return found
-
-
-def _read(run: Path) -> DeviceRun:
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    epochs = read_json_lines(run / "epochs.jsonl")
-    starts = read_json_lines(run / "starts.jsonl")
-    return DeviceRun(
-        machine=" and ".join(dict.fromkeys(start["machine"] for start in starts)),
-        device=environment["device"],
-        backend=environment["backend"],
-        first=[epoch["seconds"] for epoch in epochs if epoch["epoch"] == 0],
-        later=[epoch["seconds"] for epoch in epochs if epoch["epoch"] > 0],
-        images=epochs[0]["images"],
-        identity=read_identity(run) or {},
-    )
-
-
-def _tell_apart(runs: list[DeviceRun]) -> list[DeviceRun]:
-    """Numbers the runs of equal machines."""
-    seen: dict[str, int] = {}
-    found = []
-    for run in runs:
-        seen[run.machine] = count = seen.get(run.machine, 0) + 1
-        found.append(run if count == 1 else replace(run, machine=f"{run.machine} ({count})"))
-    return found
-
-
-def _report(directory: Path, runs: list[DeviceRun], console: Console) -> None:
-    slowest = min(runs, key=lambda run: run.rate)
-    report = Report(
-        "C5: devices",
-        f"{_settings_words(runs[0])} {_differences(runs)}".strip(),
-        [_table(runs, slowest)],
-        [_plot(directory, runs)],
-        asked="How long does an epoch take on a CPU, and how long on a GPU?",
-        findings=_findings(runs, slowest),
-    )
-    write_report(directory, report, console)
-    rows = [{**asdict(run), "images_per_second": run.rate} for run in runs]
-    finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
-    say(console, f"report: {directory / 'report.md'}")
-
-
-def _settings_words(run: DeviceRun) -> str:
-    options = run.identity
-    return (
-        f"{options['--model']} of width {options['--width']} in {options['--dtype']}, batch size "
-        f"{options['--batch-size']}, {plural(options['--epochs'], 'epoch')} of {run.images:,} "
-        f"images ({options['images']})."
-    )
-
-
-def _differences(runs: list[DeviceRun]) -> str:
-    """Options of later runs that differ from the first's."""
-    found = []
+def report(directory: Path, runs: list[DeviceRun]) -> Report:
+    """Each device's epochs beside the labs' CPUs and GPUs."""
+    first, labs = runs[0].identity, published_device_runs()
+    options = [f"{name} {value}" for name, value in first.items() if name.startswith("--")]
+    introduction = [f"{runs[0].images:,} {first['images']} an epoch; {', '.join(options)}."]
     for run in runs[1:]:
-        options = [
-            f"{name} {run.identity.get(name)}"
-            for name, value in runs[0].identity.items()
-            if name not in ("experiment", "device", "data fingerprint")
-            and run.identity.get(name, value) != value
+        differences = [
+            f"{name} {run.identity.get(name, 'at its default')}"
+            for name in {**first, **run.identity}
+            if name not in _EXPECTED_TO_DIFFER and run.identity.get(name) != first.get(name)
         ]
-        if options:
-            found.append(f"{run.machine} ran with {', '.join(options)}.")
-    return " ".join(found)
+        if differences:
+            introduction.append(f"{run.name} ran with {', '.join(differences)}.")
+    plot = "images_per_second.png"
+    groups = {"this run": runs, "published": [run for lab in labs.values() for run in lab]}
+    rates = {title: {r.name.strip(): r.rate for r in group} for title, group in groups.items()}
+    title = f"{first['images']}: training speed by device"
+    plot_bars(directory / plot, title, "images/s", rates)
+    factors = ", ".join(
+        f"{lab} {number(gpu.rate / cpu.rate, 1)}" for lab, (cpu, gpu) in labs.items()
+    )
+    return Report(
+        "C5: devices",
+        " ".join(introduction),
+        [_table([runs, *labs.values()])],
+        [plot],
+        asked="How long does an epoch take on a CPU, and how long on a GPU?",
+        findings=[_finding(runs, factors)],
+        claims=[_claim(runs, factors)],
+    )
 
 
-def _table(runs: list[DeviceRun], slowest: DeviceRun) -> Table:
-    rows = [
-        [
-            run.machine,
-            str(len(run.first) + len(run.later)),
-            seconds(run.epoch_seconds),
-            median_and_range(run.first, seconds),
-            median_and_range(run.later, seconds) if run.later else MISSING,
-            number(run.rate, 1),
-            number(run.rate / slowest.rate, 1),
-        ]
-        for run in runs
-    ]
-    rows += [
-        [f"  {lab}, {device}", "5", seconds(mean(times)), first, MISSING, rate, ratio]
-        for lab, device, times, first, rate, ratio in _published_rows()
+def _table(groups: list[list[DeviceRun]]) -> Table:
+    """Each device beside the slowest of its group: this run's, or a lab's."""
+    rows = [(run, min(group, key=lambda r: r.rate)) for group in groups for run in group]
+    columns: list[Column[tuple[DeviceRun, DeviceRun]]] = [
+        Column("device", lambda row: row[0].name),
+        Column("epochs", lambda row: len(row[0].first) + len(row[0].later), 0),
+        Column("mean\nepoch", lambda row: row[0].epoch_seconds, 1),
+        Column("first\nepoch", lambda row: row[0].first, 1),
+        Column("later\nepochs", lambda row: row[0].later, 1),
+        Column("images/s", lambda row: row[0].rate, 1),
+        Column("ratio", lambda row: row[0].rate / row[1].rate, 1),
     ]
     note = (
         "Seconds of an epoch: the mean; medians, with the least and the greatest where there are "
@@ -245,61 +142,35 @@ def _table(runs: list[DeviceRun], slowest: DeviceRun) -> Table:
         "run's rows, and to the same lab's CPU. The labs' epochs have 50,000 images; lab-a's "
         "figures are approximate, lab-c's are computation alone."
     )
-    columns = [
-        "device", "epochs", "mean\nepoch", "first\nepoch", "later\nepochs", "images/s", "ratio",
-    ]  # fmt: skip
-    words = runs[0].identity["images"]
-    return Table(f"The time of an epoch: this run ({words}) beside the labs", columns, rows, note)
+    title = f"The time of an epoch: this run ({rows[0][0].identity['images']}) beside the labs"
+    return make_table(title, columns, rows, note)
 
 
-def _published_rows() -> list[tuple[str, str, list[float], str, str, str]]:
-    c5 = published()["c5"]
-    times = {
-        "lab-a": {"cpu": [c5["lab-a"]["cpu_epoch_s"]], "gpu": [c5["lab-a"]["gpu_epoch_s"]]},
-        "lab-b": {"cpu": c5["lab-b"]["cpu_epoch_s"], "gpu": c5["lab-b"]["gpu_epoch_s"]},
-        "lab-c": {"cpu": c5["lab-c"]["cpu_compute_s"], "gpu": c5["lab-c"]["gpu_compute_s"]},
-    }
-    return [
-        (
-            lab,
-            device.upper(),
-            values,
-            seconds(values[0]) if len(values) > 1 else MISSING,
-            number(50_000 / mean(values), 1),
-            number(mean(by_device["cpu"]) / mean(values), 1),
-        )
-        for lab, by_device in times.items()
-        for device, values in by_device.items()
-    ]
-
-
-def _findings(runs: list[DeviceRun], slowest: DeviceRun) -> list[str]:
-    fastest = max(runs, key=lambda run: run.rate)
-    labs = ", ".join(
-        f"{lab} {ratio}" for lab, device, *_, ratio in _published_rows() if device == "GPU"
-    )
+def _finding(runs: list[DeviceRun], factors: str) -> str:
+    slowest, fastest = (pick(runs, key=lambda run: run.rate) for pick in (min, max))
     if len(runs) == 1:
-        return [
-            f"An epoch took {seconds(slowest.epoch_seconds)} s on {slowest.machine}, "
+        return (
+            f"An epoch took {number(slowest.epoch_seconds, 1)} s on {slowest.name}, "
             f"{number(slowest.rate, 1)} images/s. To add another device, run the same command "
             "where there is one, and give its run's directory here by --with. GPUs were faster "
-            f"than CPUs by these factors: {labs}."
-        ]
-    return [
-        f"{fastest.machine} trains {number(fastest.rate / slowest.rate, 1)} times as fast as "
-        f"{slowest.machine}. The labs' GPUs were faster than their CPUs by these factors: {labs}."
-    ]
+            f"than CPUs by these factors: {factors}."
+        )
+    return (
+        f"{fastest.name} trains {number(fastest.rate / slowest.rate, 1)} times as fast as "
+        f"{slowest.name}. The labs' GPUs were faster than their CPUs by these factors: {factors}."
+    )
 
 
-def _plot(directory: Path, runs: list[DeviceRun]) -> str:
-    name = "images_per_second.png"
-    ours = {run.machine: run.rate for run in runs}
-    theirs = {
-        f"{lab}, {device}": 50_000 / mean(times) for lab, device, times, *_ in _published_rows()
-    }
-    title = f"{runs[0].identity['images']}: training speed by device"
-    plot_bars(directory / name, title, "images/s", {"this run": ours, "published": theirs})
-    return name
+def _claim(runs: list[DeviceRun], factors: str) -> Claim:
+    """They agree if a GPU is at least ten times as fast as a CPU, as in all three labs."""
+    cpus, others = ([r.rate for r in runs if (r.backend == "cpu") == cpu] for cpu in (True, False))
+    ratio = max(others) / max(cpus) if cpus and others else None
+    return claim(
+        f"a GPU is at least ten times as fast as a CPU ({factors})",
+        f"{ratio:.1f} times as fast" if ratio else "no CPU and GPU to compare",
+        None if ratio is None else ratio >= 10,
+        "it depends on both devices",
+    )
 
 
 if __name__ == "__main__":

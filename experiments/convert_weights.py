@@ -1,13 +1,14 @@
 """Weights from PyTorch to this project and back: .pth, .safetensors, or a directory."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from jaxresnet.models.torch_names import CONVENTIONS
 
-from experiments.command import make_console, run_command, say
-from jaxresnet.models.torch_weights import Names
+from experiments.harness.command import make_console, run_command, say
+from jaxresnet.options import one_of, option, parse_options
 from jaxresnet.train.weights import check_destination, describe_model, load_model, write_weights
 
 EXPERIMENT = "convert_weights"
@@ -17,24 +18,29 @@ EXPERIMENT = "convert_weights"
 class ConvertSettings:
     """What is read and what is written."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional] = option(
+        MISSING, affects="result", published=False, says=""
+    )
     """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
     run's directory (its newest checkpoint), or a directory of weights."""
-    destination: Annotated[Path, tyro.conf.Positional]
+    destination: Annotated[Path, tyro.conf.Positional] = option(
+        MISSING, affects="nothing", published=False, says=""
+    )
     """Must not exist. A .pth, .pt or .safetensors file; a name without a suffix becomes a
     directory of weights as checkpoints have them."""
-    names: Names = "torchvision"
+    names: Annotated[str, one_of(CONVENTIONS, "convention")] = option(
+        "torchvision", affects="result", published=False, says=""
+    )
     """PyTorch's names in the file that is written: fc and downsample, or linear and shortcut."""
+
+
+SETTINGS = ConvertSettings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line and converts."""
-    settings = tyro.cli(
-        ConvertSettings,
-        prog=f"python -m experiments.{EXPERIMENT}",
-        description=__doc__,
-        args=arguments,
-    )
+    command = f"python -m experiments.{EXPERIMENT}"
+    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
     check_destination(settings.destination)
     options, weights = load_model(settings.source)
     write_weights(settings.destination, weights, settings.names)

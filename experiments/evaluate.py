@@ -1,32 +1,34 @@
 """Test loss and top-1 of given weights, PyTorch's or this project's."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import jax.numpy as jnp
 import tyro
 from flax import nnx
+from jaxresnet.models.torch_names import Weights
 
-from experiments.command import make_console, run_command, say
-from experiments.images import load_images
-from experiments.run_directory import (
+from experiments.harness.command import make_console, run_command
+from experiments.harness.environment import describe_environment
+from experiments.harness.images import load_images
+from experiments.harness.run_directory import (
     check_directory,
     default_directory,
-    describe_environment,
     finish_run,
     open_run_directory,
 )
-from experiments.settings import SourceSettings, at_least, check_source
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_weights import Weights
+from jaxresnet.options import option, parse_options
 from jaxresnet.report.document import Report, write_report
-from jaxresnet.report.tables import Table, number, percent, seconds
+from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.evaluation import evaluate
-from jaxresnet.train.metrics import EvalResult
+from jaxresnet.train.figures import FIGURES, Record
 from jaxresnet.train.state import split_model
 from jaxresnet.train.step import make_eval_step
 from jaxresnet.train.weights import describe_model, load_model, weights_fingerprint
@@ -35,29 +37,34 @@ EXPERIMENT = "evaluate"
 
 
 @dataclass(frozen=True)
-class WeightSettings:
+class EvaluateOptions:
     """What is evaluated, and how."""
 
-    weights: Annotated[Path, tyro.conf.arg(aliases=["--init-from"])]
+    weights: Annotated[Path, tyro.conf.arg(aliases=["--init-from"])] = option(
+        MISSING, affects="result", published=False, says=""
+    )
     """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
     run's directory (its newest checkpoint), or a directory of weights."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = option(
+        "float32", affects="result", published=False, says="{}"
+    )
     """Of convolutions and activations."""
-    batch_size: int = 128
-    eval_images: int | None = None
+    batch_size: int = option(128, affects="time", published=False, says="", at_least=1)
+    eval_images: int | None = option(None, affects="result", published=False, says="", at_least=1)
     """Evaluate on a fixed choice of so many test images. None: all of them."""
-    out: Path | None = None
+    out: Path | None = option(None, affects="nothing", published=False, says="")
     """The run's directory. None: runs/evaluate/<name made from the settings>."""
-    fresh: bool = False
+    fresh: bool = option(False, affects="nothing", published=False, says="")
     """Delete what an earlier evaluation left there first."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """All options of the experiment."""
+    evaluate: EvaluateOptions
+    source: SourceOptions = SourceOptions()
 
-    evaluate: WeightSettings
-    data: SourceSettings = field(default_factory=SourceSettings)
+
+SETTINGS = EvaluateSettings
 
 
 def main(arguments: list[str]) -> None:
@@ -66,22 +73,15 @@ def main(arguments: list[str]) -> None:
     Raises:
       UserError: the weights or the images are not usable, or do not go together.
     """
-    all_settings = tyro.cli(
-        EvaluateSettings,
-        prog=f"python -m experiments.{EXPERIMENT}",
-        description=__doc__,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
-    settings = all_settings.evaluate
-    check_source(all_settings.data)
-    at_least("--batch-size", settings.batch_size, 1)
-    at_least("--eval-images", settings.eval_images, 1)
+    command = f"python -m experiments.{EXPERIMENT}"
+    parsed = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    settings, source = parsed.evaluate, parsed.source
     if settings.out is not None:
         check_directory(settings.out, EXPERIMENT)
     console = make_console()
     options, weights = load_model(settings.weights)
-    dataset = load_images(all_settings.data, None, settings.eval_images, console)
+    images = ImageOptions(source.data, source.data_dir, eval_images=settings.eval_images)
+    dataset = load_images(images, console)
     if options["num_classes"] != len(dataset.class_names):
         raise UserError(
             f"{settings.weights} is for {options['num_classes']} classes, but {dataset.location} "
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
         )
     identity = {
         "experiment": EXPERIMENT,
-        "images": dataset.words,
+        "images": dataset.title,
         "data fingerprint": dataset.fingerprint(),
         "weights": weights_fingerprint(weights),
         "--dtype": settings.dtype,
@@ -97,57 +97,47 @@ def main(arguments: list[str]) -> None:
     }
     directory = settings.out or default_directory(EXPERIMENT, dataset.name, identity)
     with open_run_directory(
-        directory, identity, asdict(all_settings), describe_environment(), fresh=settings.fresh
+        directory, identity, asdict(parsed), describe_environment(), fresh=settings.fresh
     ):
         result = _evaluate(settings, options, weights, dataset)
+        network = describe_model(options, weights)
+        introduction = f"{network}, in {settings.dtype}; {platform.machine()}."
         table = _table(settings.weights, dataset, result)
-        words = describe_model(options, weights)
-        introduction = f"{words}, in {settings.dtype}; {platform.machine()}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
-        finish_run(directory, _summary(settings.weights, words, dataset, result))
-        say(console, f"report: {directory / 'report.md'}")
+        summary = {
+            "experiment": EXPERIMENT,
+            "images": dataset.title,
+            "weights": str(settings.weights),
+            "network": network,
+            "machine": platform.machine(),
+            **result,
+        }
+        finish_run(directory, summary)
 
 
 def _evaluate(
-    settings: WeightSettings, options: dict[str, Any], weights: Weights, dataset: Dataset
-) -> EvalResult:
+    settings: EvaluateOptions, options: dict[str, Any], weights: Weights, dataset: Dataset
+) -> Record:
     model = create_model(**options, dtype=jnp.dtype(settings.dtype), rngs=nnx.Rngs(0))
     network, _, _ = split_model(model)
-    return evaluate(
-        make_eval_step(network),
-        weights.params,
-        weights.batch_stats,
-        dataset.test,
-        settings.batch_size,
-        on_batch=lambda *_: None,
-    )
+    step = make_eval_step(network, dataset.normalise)
+    params, batch_stats = jax.device_put((weights.params, weights.batch_stats))
+    return evaluate(step, params, batch_stats, dataset.test, settings.batch_size)
 
 
-def _summary(path: Path, words: str, dataset: Dataset, result: EvalResult) -> dict[str, object]:
-    return {
-        "experiment": EXPERIMENT,
-        "images": dataset.words,
-        "weights": str(path),
-        "network": words,
-        "machine": platform.machine(),
-        "test_images": result.images,
-        "test_loss": result.loss,
-        "test_top1": result.top1,
-        "seconds": result.seconds,
-    }
-
-
-def _table(path: Path, dataset: Dataset, result: EvalResult) -> Table:
-    row = [
-        str(path),
-        f"{result.images:,}",
-        number(result.loss, 4),
-        percent(result.top1, 2),
-        seconds(result.seconds),
+def _table(path: Path, dataset: Dataset, result: Record) -> Table:
+    columns: list[Column[Record]] = [
+        Column("weights", lambda _: str(path)),
+        Column("test images", lambda row: row["test_images"], 0),
+        *(
+            Column(f.header, lambda row, f=f: row[f.name], f.digits + 1, f.scale)
+            for f in FIGURES
+            if f.test
+        ),
+        Column("time", lambda row: row["test_seconds"], 1),
     ]
-    columns = ["weights", "test images", "test loss", "test top-1", "time"]
     note = "Top-1 in per cent; time in seconds, with compiling."
-    return Table(f"On {dataset.words} ({dataset.location})", columns, [row], note)
+    return make_table(f"On {dataset.title} ({dataset.location})", columns, [result], note)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,24 @@
 """Q1 to Q4: layers, parameters, gradients and optimizer state of ResNet-18, counted."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 from flax import nnx
-from rich.console import Console
 
-from experiments.command import make_console, run_command, say
-from experiments.published import published
-from experiments.run_directory import describe_environment, finish_run, open_run_directory
-from jaxresnet.models.conv import Conv
-from jaxresnet.models.layers import Linear
+from experiments.harness.claims import claim
+from experiments.harness.command import make_console, run_command
+from experiments.harness.environment import describe_environment
+from experiments.harness.published import LABS, published
+from experiments.harness.run_directory import finish_run, open_run_directory
+from jaxresnet.models.layers import Conv, Linear
 from jaxresnet.models.resnet import ResNet, create_model
-from jaxresnet.models.summary import (
-    Layer,
-    activations_mib,
-    count_parameters,
-    list_layers,
-    parameters_mib,
-)
-from jaxresnet.optim import OptimizerOptions, create_optimizer, get_optimizer, optimizer_names
+from jaxresnet.models.summary import activations_mib, count_parameters, list_layers, parameters_mib
+from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
+from jaxresnet.options import option, parse_options
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import MISSING, Table, number
 from jaxresnet.train.state import split_model
@@ -31,7 +26,6 @@ from jaxresnet.train.state import split_model
 EXPERIMENT = "q_parameters"
 
 _IMAGE_SIZE = 32
-_LABS = ("lab-a", "lab-b", "lab-c")
 _WHERE_WRONG = (
     "Where the labs were wrong. Q1: lab-a's 16 leaves out the stem and the shortcuts; lab-b's 17 "
     "is the main path alone, its 20 is right; lab-c's 46 is not the 20 convolutions of the layer "
@@ -39,190 +33,162 @@ _WHERE_WRONG = (
     "gives convolutions biases that they do not have, and 1,000 classes; {note}. The number of "
     "parameters and gradients does not depend on the optimizer; what it keeps besides does."
 )
+# By the name in published.toml: the question, and which count answers it.
+_QUESTIONS = {
+    "q1_conv_layers": ("Q1: convolutions", "convolutions"),
+    "q2_last_linear_input": ("Q2: input of the last layer", "last_linear_input"),
+    "q3_parameters_sgd": ("Q3: parameters, SGD", "parameters"),
+    "q4_parameters_adam": ("Q4: parameters, Adam", "parameters"),
+}
 
 
 @dataclass(frozen=True)
 class ParameterSettings:
     """Where results go."""
 
-    out: Path = Path("runs") / EXPERIMENT
+    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
     """The run's directory."""
-    fresh: bool = False
+    fresh: bool = option(False, affects="nothing", published=False, says="")
     """Delete what an earlier start left there first."""
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What this code counts. state: values that each optimizer keeps besides the parameters."""
-
-    convolutions: int
-    shortcuts: int
-    last_linear_input: int
-    parameters: int
-    gradients: int
-    parameters_without_norm: int
-    state: dict[str, int]
+SETTINGS = ParameterSettings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, counts, and reports."""
-    settings = tyro.cli(
-        ParameterSettings,
-        prog=f"python -m experiments.{EXPERIMENT}",
-        description=__doc__,
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    console = make_console()
+    command = f"python -m experiments.{EXPERIMENT}"
+    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    identity, environment = {"experiment": EXPERIMENT}, describe_environment()
     with open_run_directory(
-        settings.out,
-        {"experiment": EXPERIMENT},
-        asdict(settings),
-        describe_environment(),
-        fresh=settings.fresh,
+        settings.out, identity, asdict(settings), environment, fresh=settings.fresh
     ):
-        _report(settings.out, console)
+        model = create_model("resnet18", rngs=nnx.Rngs(0))
+        bare = create_model("resnet18", norm="none", rngs=nnx.Rngs(0))
+        counts = count(model, bare)
+        write_report(settings.out, report(counts, model, bare), make_console())
+        finish_run(settings.out, counts)
 
 
-def _report(directory: Path, console: Console) -> None:
-    model = create_model("resnet18", rngs=nnx.Rngs(0))
-    bare = create_model("resnet18", norm="none", rngs=nnx.Rngs(0))
-    counts = _count(model, bare)
-    tables = [
-        _question_table(counts),
-        _state_table(counts),
-        _layer_table("ResNet-18, CIFAR stem", model, "params_mb", "forward_backward_mb"),
-        _layer_table(
-            "ResNet-18 without batch normalisation",
-            bare,
-            "params_without_norm_mb",
-            "forward_backward_without_norm_mb",
-        ),
-    ]
-    introduction = (
-        'ResNet-18 with the CIFAR stem and 10 classes; every figure under "counted" comes from '
-        "walking over the model that the experiments train."
-    )
-    title = "Q1 to Q4: layers, parameters and optimizer state"
-    optimizers = [get_optimizer(name).label for name, size in counts.state.items() if size == 0]
-    report = Report(
-        title,
-        introduction,
-        tables[:2],
-        asked=(
-            "How many convolutional layers are there (Q1), how wide is the last layer's input "
-            "(Q2), and how many parameters and gradients are trained with SGD (Q3) and Adam (Q4)?"
-        ),
-        findings=[
-            f"{counts.convolutions} convolutions, {counts.last_linear_input} inputs of the last "
-            f"layer, {counts.parameters:,} parameters and {counts.gradients:,} gradients, whatever "
-            f"the optimizer; Adam keeps {counts.state['adam'] / counts.parameters:.0f} more values "
-            f"for each parameter{_none_for(optimizers)}."
-        ],
-        details=tables[2:],
-    )
-    write_report(directory, report, console)
-    finish_run(directory, asdict(counts))
-    say(console, f"report: {directory / 'report.md'}")
+def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
+    """Counts by walking over the model that the experiments train, and the one without norm.
 
-
-def _count(model: ResNet, bare: ResNet) -> Counts:
-    layers = list_layers(model, _IMAGE_SIZE)
-    kernels = [layer.module for layer in layers if isinstance(layer.module, Conv)]
-    linear = [layer.module for layer in layers if isinstance(layer.module, Linear)]
+    state: values that each optimizer keeps besides the parameters, by its name.
+    """
+    modules = [layer.module for layer in list_layers(model, _IMAGE_SIZE)]
+    convolutions = [module for module in modules if isinstance(module, Conv)]
+    linear = [module for module in modules if isinstance(module, Linear)]
     network, params, batch_stats = split_model(model)
 
     def loss(params: Any, images: jax.Array) -> jax.Array:
         logits, _ = network.apply(params, batch_stats, images, train=True)
         return logits.sum()
 
+    def size(function: Callable[..., Any], *arguments: Any) -> int:
+        shapes = jax.eval_shape(function, *arguments)
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
     images = jax.ShapeDtypeStruct((1, _IMAGE_SIZE, _IMAGE_SIZE, 3), jnp.float32)
-    gradients = jax.eval_shape(jax.grad(loss), params, images)
-    state = {}
-    for name in optimizer_names():
-        optimizer = create_optimizer(name, OptimizerOptions(learning_rate=0.1))
-        state[name] = _size(jax.eval_shape(optimizer.init, params))
-    return Counts(
-        convolutions=len(kernels),
-        shortcuts=sum(kernel.kernel_size == 1 for kernel in kernels),
-        last_linear_input=linear[-1].kernel.shape[0],
-        parameters=count_parameters(model),
-        gradients=_size(gradients),
-        parameters_without_norm=count_parameters(bare),
-        state=state,
+    optimizers = {name: OptimizerOptions(optimizer=name).create(1) for name in OPTIMIZERS}
+    return {
+        "convolutions": len(convolutions),
+        "shortcuts": sum(module.kernel.shape[0] == 1 for module in convolutions),
+        "last_linear_input": linear[-1].kernel.shape[0],
+        "parameters": count_parameters(model),
+        "gradients": size(jax.grad(loss), params, images),
+        "parameters_without_norm": count_parameters(bare),
+        "state": {name: size(optimizer.init, params) for name, optimizer in optimizers.items()},
+    }
+
+
+def report(counts: dict[str, Any], model: ResNet, bare: ResNet) -> Report:
+    """The questions with all answers, what each optimizer keeps, and the layers."""
+    stateless = [OPTIMIZERS[name].title for name, size in counts["state"].items() if size == 0]
+    none_for = f", {' and '.join(stateless)} none" if stateless else ""
+    answers, claims = published()["questions"], []
+    for key, (question, name) in _QUESTIONS.items():
+        for lab in LABS:
+            agrees = str(counts[name]) in str(answers[key][lab])  # some answers give two numbers
+            text = f"{lab}: {question.partition(':')[0]}, {_answer(answers[key][lab])}"
+            claims.append(claim(text, f"{counts[name]:,}", agrees, "see the table's note"))
+    return Report(
+        "Q1 to Q4: layers, parameters and optimizer state",
+        'ResNet-18 with the CIFAR stem and 10 classes; every figure under "counted" comes from '
+        "walking over the model that the experiments train.",
+        [_question_table(counts), _state_table(counts)],
+        asked=(
+            "How many convolutional layers are there (Q1), how wide is the last layer's input "
+            "(Q2), and how many parameters and gradients are trained with SGD (Q3) and Adam (Q4)?"
+        ),
+        findings=[
+            f"{counts['convolutions']} convolutions, {counts['last_linear_input']} inputs of the "
+            f"last layer, {counts['parameters']:,} parameters and {counts['gradients']:,} "
+            "gradients, whatever the optimizer; Adam keeps "
+            f"{counts['state']['adam'] / counts['parameters']:.0f} more values for each "
+            f"parameter{none_for}."
+        ],
+        claims=claims,
+        details=[
+            _layer_table("ResNet-18, CIFAR stem", model, ""),
+            _layer_table("ResNet-18 without batch normalisation", bare, "_without_norm"),
+        ],
     )
 
 
-def _size(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+def _answer(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
-def _question_table(counts: Counts) -> Table:
+def _question_table(counts: dict[str, Any]) -> Table:
     """Each question with the count and what each lab said."""
-    counted = {
-        "Q1: convolutions": (counts.convolutions, "q1_conv_layers"),
-        "  of them 1x1 shortcuts": (counts.shortcuts, None),
-        "Q2: input of the last layer": (counts.last_linear_input, "q2_last_linear_input"),
-        "Q3: parameters, SGD": (counts.parameters, "q3_parameters_sgd"),
-        "  gradients": (counts.gradients, "q3_parameters_sgd"),
-        "Q4: parameters, Adam": (counts.parameters, "q4_parameters_adam"),
-        "  gradients ": (counts.gradients, "q4_parameters_adam"),
-    }
-    questions = published()["questions"]
+    answers = published()["questions"]
     rows = [
-        [title, f"{count:,}", *(_answer(questions[key][lab] if key else None) for lab in _LABS)]
-        for title, (count, key) in counted.items()
+        [question, f"{counts[name]:,}", *(_answer(answers[key][lab]) for lab in LABS)]
+        for key, (question, name) in _QUESTIONS.items()
     ]
-    bare = f"{counts.parameters_without_norm:,}"
-    theirs = _answer(published()["c7"]["lab-c"]["parameters"])
-    rows.append(["C7: parameters without norm", bare, MISSING, MISSING, theirs])
+    none = [MISSING] * len(LABS)
+    rows.insert(1, ["  of them 1x1 shortcuts", f"{counts['shortcuts']:,}", *none])
+    rows.append(["  gradients, either", f"{counts['gradients']:,}", *none])
+    lab_c = _answer(published()["c7"]["lab-c"]["parameters"])
+    bare = f"{counts['parameters_without_norm']:,}"
+    rows.append(["C7: parameters without norm", bare, *none[1:], lab_c])
     return Table(
         "The questions: counted here, and what the labs answered",
-        ["question", "counted", *_LABS],
+        ["question", "counted", *LABS],
         rows,
-        _WHERE_WRONG.format(note=questions["lab_a_note"]),
+        _WHERE_WRONG.format(note=answers["lab_a_note"]),
     )
 
 
-def _none_for(optimizers: list[str]) -> str:
-    return f", {' and '.join(optimizers)} none" if optimizers else ""
-
-
-def _answer(value: Any) -> str:
-    if value is None:
-        return MISSING
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _state_table(counts: Counts) -> Table:
+def _state_table(counts: dict[str, Any]) -> Table:
     rows = [
         [
-            get_optimizer(name).label,
-            f"{counts.parameters:,}",
-            f"{counts.gradients:,}",
-            f"{values:,}",
-            number(values / counts.parameters, 2),
-            number(values * 4 / 2**20, 2),
+            OPTIMIZERS[name].title,
+            *(f"{value:,}" for value in (counts["parameters"], counts["gradients"], size)),
+            number(size / counts["parameters"]),
+            number(size * 4 / 2**20),
         ]
-        for name, values in counts.state.items()
+        for name, size in counts["state"].items()
     ]
-    columns = [
-        "optimizer", "parameters", "gradients", "extra state", "per parameter", "MiB in float32",
-    ]  # fmt: skip
-    note = "Extra state: values carried from step to step. Adam's odd one counts the steps."
-    return Table("What each optimizer keeps besides the parameters", columns, rows, note)
+    columns = ["optimizer", "parameters", "gradients", "extra state", "per parameter"]
+    return Table(
+        "What each optimizer keeps besides the parameters",
+        [*columns, "MiB in float32"],
+        rows,
+        "Extra state: values carried from step to step. Adam's odd one counts the steps.",
+    )
 
 
-def _layer_table(title: str, model: ResNet, params_key: str, activations_key: str) -> Table:
-    """The layers as torchsummary prints them, and its totals."""
-    layers: list[Layer] = list_layers(model, _IMAGE_SIZE)
+def _layer_table(title: str, model: ResNet, variant: str) -> Table:
+    """The layers as torchsummary prints them, and its totals. variant: in published.toml's keys."""
+    layers = list_layers(model, _IMAGE_SIZE)
     rows = [[layer.name, layer.torch_shape, f"{layer.parameters:,}"] for layer in layers]
-    theirs = published()["resnet18_summary"]
+    summary = published()["resnet18_summary"]
     note = (
         f"{len(layers)} rows; {count_parameters(model):,} parameters, all trainable; parameters "
-        f"{number(parameters_mib(model))} MB (published: {theirs[params_key]}), forward and "
-        f"backward pass {number(activations_mib(layers))} MB for one image (published: "
-        f"{theirs[activations_key]})."
+        f"{number(parameters_mib(model))} MB (published: {summary[f'params{variant}_mb']}), "
+        f"forward and backward pass {number(activations_mib(layers))} MB for one image "
+        f"(published: {summary[f'forward_backward{variant}_mb']})."
     )
     return Table(title, ["Layer (type)", "Output Shape", "Param #"], rows, note)
 

@@ -1,81 +1,90 @@
 """One report of all experiments, in the order of the labs: report.md and report.html."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import tyro
 from rich.console import Console
 
-from experiments.command import make_console, run_command, say
-from experiments.run_directory import ENVIRONMENT, find_runs, finished_at
+from experiments.harness.catalogue import list_published_experiments
+from experiments.harness.command import make_console, run_command, say
+from experiments.harness.run_directory import find_runs, finished_at, read_environment
 from jaxresnet.errors import UserError
+from jaxresnet.options import option, parse_options, plural
 from jaxresnet.report.document import REPORT, Report, read_report
 from jaxresnet.report.html import to_html
-from jaxresnet.report.tables import plural
+from jaxresnet.report.tables import Table
 
 EXPERIMENT = "report"
-SECTIONS = (
-    "c1_training", "c2_timing", "c3_workers", "c4_profiling", "c5_devices", "c6_optimizers",
-    "c7_no_batch_norm", "q_parameters",
-)  # fmt: skip
+
 _TITLE = "The labs' ResNet-18 experiments again, in JAX"
+_INTRODUCTION = (
+    "Three course reports on high-performance machine learning (lab-a, lab-b, lab-c) trained "
+    "ResNet-18 on CIFAR-10 in PyTorch and published what they measured. Here each experiment "
+    "is run again in JAX, and its figures stand beside theirs: what was asked, what was found, "
+    "a table, plots, and with which images and settings, on what machine, it ran."
+)
 
 
 @dataclass(frozen=True)
 class ReportSettings:
     """What is gathered, and where it goes."""
 
-    runs: Path = Path("runs")
+    runs: Path = option(Path("runs"), affects="result", published=False, says="")
     """Where runs are looked for, however deep: the newest finished one of each experiment."""
-    out: Path = Path("runs") / EXPERIMENT
+    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
     """Where report.md, report.html and their plots go."""
+
+
+SETTINGS = ReportSettings
+
+
+class _Section(NamedTuple):
+    """anchor: what links to the section name."""
+
+    experiment: str
+    run: Path
+    report: Report
+
+    @property
+    def anchor(self) -> str:
+        return self.experiment.partition("_")[0]
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, gathers the runs, and writes the report."""
-    settings = tyro.cli(
-        ReportSettings, prog=f"python -m experiments.{EXPERIMENT}", description=__doc__,
-        args=arguments,
-    )  # fmt: skip
+    command = f"python -m experiments.{EXPERIMENT}"
+    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
     write_full_report(settings.runs, settings.out)
 
 
 def write_full_report(runs: Path, out: Path) -> None:
     """Raises UserError if no experiment has a finished run."""
     console = make_console()
-    found = {
-        name: newest for name in SECTIONS if (newest := _newest(find_runs(runs, name), console))
-    }
-    if not found:
+    names = list_published_experiments()
+    sections = [
+        _Section(name, *newest)
+        for name in names
+        if (newest := _newest(find_runs(runs, name), console))
+    ]
+    if not sections:
         raise UserError(
-            f"no finished run of {', '.join(SECTIONS)} below {runs}: run one of them, "
+            f"no finished run of {', '.join(names)} below {runs}: run one of them, "
             "python -m experiments.all --quick for all, or say where they are with --runs"
         )
+    missing = [name for name in names if name not in {s.experiment for s in sections}]
+    left_out = f" Not run yet: {', '.join(missing)}." if missing else ""
     out.mkdir(parents=True, exist_ok=True)
-    sections = [_section(name, *newest, out) for name, newest in found.items()]
-    missing = [name for name in SECTIONS if name not in found]
-    parts = [f"# {_TITLE}", _introduction(missing), *sections]
+    parts = [f"# {_TITLE}", _INTRODUCTION + left_out, _overview(sections).to_markdown()]
+    parts += [_section(section, out) for section in sections]
     markdown = "\n\n".join(parts) + "\n"
     (out / REPORT).write_text(markdown, encoding="utf-8")
     (out / "report.html").write_text(to_html(markdown, _TITLE, out), encoding="utf-8")
     for name in missing:
         say(console, f"no finished run of {name}")
     say(console, f"report: {out / REPORT} and {out / 'report.html'}")
-
-
-def _introduction(missing: list[str]) -> str:
-    left_out = f" Not run yet: {', '.join(missing)}." if missing else ""
-    return (
-        "Three course reports on high-performance machine learning (lab-a, lab-b, lab-c) trained "
-        "ResNet-18 on CIFAR-10 in PyTorch and published what they measured. Here each experiment "
-        "is run again in JAX, and its figures stand beside theirs: what was asked, what was found, "
-        "a table, plots, and with which images and settings, on what machine, it ran."
-        f"{left_out}"
-    )
 
 
 def _newest(runs: list[Path], console: Console) -> tuple[Path, Report] | None:
@@ -88,12 +97,25 @@ def _newest(runs: list[Path], console: Console) -> tuple[Path, Report] | None:
     return None
 
 
-def _section(name: str, run: Path, report: Report, out: Path) -> str:
-    plots = [_copy(run / plot, out, f"{name}_{plot}") for plot in report.plots]
-    parts = [f"## {report.title}", f"*{report.asked}*", " ".join(report.findings)]
+def _overview(sections: list[_Section]) -> Table:
+    """Every claim with its verdict, linked to its section."""
+    rows = [
+        [f"[{s.anchor.upper()}](#{s.anchor})", claim.published, claim.here, claim.verdict]
+        for s in sections
+        for claim in s.report.claims
+    ]
+    columns = ["", "the labs found", "this run found", "do they agree?"]
+    return Table("At a glance", columns, rows)
+
+
+def _section(section: _Section, out: Path) -> str:
+    report = section.report
+    plots = [_copy(section.run / p, out, f"{section.experiment}_{p}") for p in report.plots]
+    parts = [f'<a id="{section.anchor}"></a>', f"## {report.title}", f"*{report.asked}*"]
+    parts += [" ".join(report.findings)]
     parts += [table.to_markdown() for table in report.tables]
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots]
-    parts += [report.introduction, _provenance(run, report)]
+    parts += [report.introduction, _provenance(section.run, report)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -104,18 +126,20 @@ def _copy(source: Path, out: Path, name: str) -> str:
 
 def _provenance(run: Path, report: Report) -> str:
     """Where and when it was run, in which versions."""
-    environment: dict[str, Any] = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
+    environment = read_environment(run)
     packages = environment["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("jax", "flax", "optax"))
     details = f"; {plural(len(report.details), 'more table')} there" if report.details else ""
     device = ""  # where each training has its own, the table has them
     if "device" in environment:
-        threads = f"{environment['cpu_threads']} threads"
+        threads = plural(environment["cpu_threads"], "thread")
         device = f" {environment['processor']}, {threads}, device {environment['device']},"
+    changed = sorted({name for start in environment["later_starts"] for name in start})
+    later = f" A later start changed: {', '.join(changed)}." if changed else ""
     return (
         f"Run `{os.path.relpath(run, Path.cwd())}`, finished {finished_at(run):%Y-%m-%d}:{device} "
         f"Python {environment['python']}, {versions}, revision "
-        f"{environment['git_revision'] or 'unknown'}{details}."
+        f"{environment['git_revision'] or 'unknown'}{details}.{later}"
     )
 
 

@@ -1,11 +1,7 @@
-"""The optimizers of the experiments, each with the definition that PyTorch gives it.
+"""The optimizers, each with the definition that PyTorch gives it.
 
-To add one, write a function from OptimizerOptions to an Optax transformation of the gradient
-and register it; the weight decay before it and the learning rate after it are common to all:
-
-    @register("rmsprop", label="RMSprop", usual_learning_rate=0.01)
-    def _rmsprop(options):
-        return optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False)
+To add one, write its transformation of the gradient and an entry of OPTIMIZERS; the weight decay
+before it and the learning rate after it are common to all.
 
 As in the published runs (torch.optim with weight_decay), the decay is added to the gradient of
 every parameter before anything else sees it; it is not the decoupled decay of AdamW.
@@ -17,108 +13,21 @@ Where definitions are known to differ between libraries, these follow PyTorch's:
   (1e-6) stands inside both roots in Optax too.
 - Adam: epsilon (1e-8) is added to the root after the bias correction, Optax's eps_root is 0.
 - SGD: PyTorch's dampening is 0, so the first step's momentum is the gradient itself.
-`python -m experiments.fidelity --parts optimizers` compares them with torch.optim.
+`python -m experiments.checks.fidelity --parts optimizers` compares them with torch.optim.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxresnet.errors import UserError
+from jaxresnet.options import look_up, one_of, option
 
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """What the command line sets. Optimizers without momentum ignore it."""
-
-    learning_rate: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """A registry entry.
-
-    label: how tables call it. usual_learning_rate: what people use it with, as a rule
-    torch.optim's default. uses_momentum: whether OptimizerOptions.momentum matters to it.
-    """
-
-    label: str
-    usual_learning_rate: float
-    uses_momentum: bool
-    transform: Callable[[OptimizerOptions], optax.GradientTransformation]
-
-
-_REGISTRY: dict[str, Optimizer] = {}
-
-
-def register(name: str, *, label: str, usual_learning_rate: float, uses_momentum: bool = False):
-    """Decorator that adds an optimizer to the registry under `name`."""
-
-    def add(transform: Callable[[OptimizerOptions], optax.GradientTransformation]):
-        _REGISTRY[name] = Optimizer(label, usual_learning_rate, uses_momentum, transform)
-        return transform
-
-    return add
-
-
-def optimizer_names() -> tuple[str, ...]:
-    """The names in the registry, in the order of registration."""
-    return tuple(_REGISTRY)
-
-
-def get_optimizer(name: str) -> Optimizer:
-    """The registry's entry.
-
-    Raises:
-      UserError: no optimizer has that name.
-    """
-    if name not in _REGISTRY:
-        raise UserError(f"unknown optimizer {name!r}: choose from {', '.join(_REGISTRY)}")
-    return _REGISTRY[name]
-
-
-def create_optimizer(name: str, options: OptimizerOptions) -> optax.GradientTransformation:
-    """The whole update: weight decay, then the optimizer, then minus the learning rate.
-
-    Raises:
-      UserError: no optimizer has that name.
-    """
-    return optax.chain(
-        optax.add_decayed_weights(options.weight_decay),
-        get_optimizer(name).transform(options),
-        optax.scale_by_learning_rate(options.learning_rate),
-    )
-
-
-# 0.1 is not torch.optim's default (0.001) but the rate of pytorch-cifar and of the ResNet paper.
-@register("sgd", label="SGD", usual_learning_rate=0.1, uses_momentum=True)
-def _sgd(options: OptimizerOptions) -> optax.GradientTransformation:
-    return optax.trace(decay=options.momentum)
-
-
-@register("nesterov", label="SGD, Nesterov", usual_learning_rate=0.1, uses_momentum=True)
-def _nesterov(options: OptimizerOptions) -> optax.GradientTransformation:
-    return optax.trace(decay=options.momentum, nesterov=True)
-
-
-@register("adagrad", label="Adagrad", usual_learning_rate=0.01)
-def _adagrad(_: OptimizerOptions) -> optax.GradientTransformation:
-    return scale_by_adagrad()
-
-
-@register("adadelta", label="Adadelta", usual_learning_rate=1.0)
-def _adadelta(_: OptimizerOptions) -> optax.GradientTransformation:
-    return optax.scale_by_adadelta(rho=0.9, eps=1e-6)
-
-
-@register("adam", label="Adam", usual_learning_rate=0.001)
-def _adam(_: OptimizerOptions) -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+# Of the published runs, with every optimizer: it is kuangliu/pytorch-cifar's.
+PUBLISHED_LEARNING_RATE = 0.1
 
 
 def scale_by_adagrad(eps: float = 1e-10) -> optax.GradientTransformation:
@@ -127,13 +36,116 @@ def scale_by_adagrad(eps: float = 1e-10) -> optax.GradientTransformation:
     optax.scale_by_rss puts eps inside the root and starts its sum at 0.1; PyTorch starts at 0.
     """
 
-    def init(params: optax.Params) -> optax.OptState:
-        return optax.ScaleByRssState(sum_of_squares=jax.tree.map(jnp.zeros_like, params))
+    def init(params: optax.Params) -> optax.ScaleByRssState:
+        return optax.ScaleByRssState(jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None):
         del params
         sums = jax.tree.map(lambda s, g: s + jnp.square(g), state.sum_of_squares, updates)
         scaled = jax.tree.map(lambda s, g: g / (jnp.sqrt(s) + eps), sums, updates)
-        return scaled, optax.ScaleByRssState(sum_of_squares=sums)
+        return scaled, optax.ScaleByRssState(sums)
 
     return optax.GradientTransformation(init, update)
+
+
+class Optimizer(NamedTuple):
+    """An entry of OPTIMIZERS.
+
+    Attributes:
+      title: its name in tables.
+      usual_learning_rate: what people use it with, as a rule torch.optim's default.
+      transform: makes the transformation of the gradient.
+      uses_momentum: whether OptimizerOptions.momentum matters to it.
+    """
+
+    title: str
+    usual_learning_rate: float
+    transform: Callable[["OptimizerOptions"], optax.GradientTransformation]
+    uses_momentum: bool = False
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    # 0.1 is not torch.optim's default (0.001) but the rate of pytorch-cifar and the ResNet paper.
+    "sgd": Optimizer("SGD", 0.1, lambda options: optax.trace(options.momentum), uses_momentum=True),
+    "nesterov": Optimizer(
+        "SGD, Nesterov",
+        0.1,
+        lambda options: optax.trace(options.momentum, nesterov=True),
+        uses_momentum=True,
+    ),
+    "adagrad": Optimizer("Adagrad", 0.01, lambda _: scale_by_adagrad()),
+    "adadelta": Optimizer("Adadelta", 1.0, lambda _: optax.scale_by_adadelta(rho=0.9, eps=1e-6)),
+    "adam": Optimizer("Adam", 0.001, lambda _: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)),
+}
+
+# (learning rate, steps of the training) -> the rate, or a function from the step to it.
+SCHEDULES: dict[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
+    "constant": lambda rate, _: rate,
+}
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """The update of the parameters."""
+
+    optimizer: Annotated[str, one_of(OPTIMIZERS, "optimizer")] = option(
+        "sgd", affects="result", published=False, says=""
+    )
+    """Its definition is PyTorch's."""
+    protocol: Literal["published", "defaults"] = option(
+        "published", affects="result", published=True, says=""
+    )
+    """published: learning rate 0.1 for every optimizer. defaults: each one's usual rate."""
+    learning_rate: float | None = option(None, affects="result", published=True, says="", above=0)
+    """Overrides the protocol's rate. None: the protocol's."""
+    schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = option(
+        "constant", affects="result", published=True, says="{} learning rate"
+    )
+    """How the learning rate changes from step to step."""
+    momentum: float = option(
+        0.9,
+        affects="result",
+        published=True,
+        says="momentum {:g}",
+        always=True,
+        at_least=0,
+        below=1,
+    )
+    """For the optimizers that use it."""
+    weight_decay: float = option(
+        5e-4, affects="result", published=True, says="weight decay {:g}", always=True, at_least=0
+    )
+    """Times the parameter, added to its gradient, for all parameters."""
+
+    @property
+    def entry(self) -> Optimizer:
+        """Of OPTIMIZERS.
+
+        Raises:
+          UserError: it has no such optimizer.
+        """
+        return look_up(OPTIMIZERS, self.optimizer, "optimizer")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, which the schedule starts from."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        published = self.protocol == "published"
+        return PUBLISHED_LEARNING_RATE if published else self.entry.usual_learning_rate
+
+    def create(self, total_steps: int) -> optax.GradientTransformation:
+        """The whole update: weight decay, then the optimizer, then minus the learning rate.
+
+        Args:
+          total_steps: of the training, which a schedule may depend on.
+
+        Raises:
+          UserError: there is no such optimizer or schedule.
+        """
+        schedule = look_up(SCHEDULES, self.schedule, "schedule")
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay),
+            self.entry.transform(self),
+            optax.scale_by_learning_rate(schedule(self.rate, total_steps)),
+        )

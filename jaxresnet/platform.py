@@ -9,77 +9,91 @@ mean): what must notice one looks at the parameters and statistics, not at the l
 import ctypes
 import os
 import platform
-import sys
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
-_YNN, _ONEDNN = "xla_cpu_experimental_ynn_fusion_type", "xla_cpu_experimental_onednn_custom_call"
-_CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE", _ONEDNN: True}
-
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-
-_freed_memory_kept = _dispatch_inline = False  # for settings()
-
 
 class Setting(NamedTuple):
-    """Something that was switched on, and why that is safe."""
+    """Something that is switched on, and why that is safe."""
 
     name: str
-    value: str
+    value: str | bool
     why: str
+
+
+_ONEDNN = Setting(
+    "xla_cpu_experimental_onednn_custom_call",
+    True,
+    "convolutions and matrix products run in oneDNN, which PyTorch uses too",
+)
+_CPU_OPTIONS = [
+    Setting(
+        "xla_cpu_experimental_ynn_fusion_type",
+        "LIBRARY_FUSION_TYPE_REDUCE",
+        "XLA's YNN library is kept to sums, where it is fast; it only chooses kernels",
+    ),
+    _ONEDNN,
+]
+
+# Number in glibc's malloc.h, and value. -1: never trim; the largest int would still return anything
+# above 2 GB. And 64 MiB to spare: else a small block cut from a step's memory can leave too little
+# there for the next step.
+_MALLOC = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 2**26)}
+_MEMORY = Setting(
+    "glibc mallopt",
+    " ".join(f"{name}={value}" for name, (_, value) in _MALLOC.items()),
+    "freed memory is reused instead of faulted in again, by each step on a CPU; the process keeps "
+    "its peak",
+)
+_DISPATCH = Setting(
+    "jax_cpu_enable_async_dispatch",
+    False,
+    "a step's memory is free again before the next one starts; tf.data's workers still make "
+    "batches meanwhile",
+)
+_REPORTED_VARIABLES = ("OMP_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")
+_applied: list[Setting] = []  # by prepare_process
 
 
 def prepare_process() -> None:
     """Sets the allocator and the dispatch; call it before JAX allocates."""
-    global _freed_memory_kept, _dispatch_inline
-    _freed_memory_kept = _keep_freed_memory()
-    _dispatch_inline = _dispatch_in_the_call()
+    attempts = {_MEMORY: _keep_freed_memory, _DISPATCH: _dispatch_in_the_call}
+    _applied[:] = [setting for setting, apply in attempts.items() if apply()]
 
 
 def _keep_freed_memory() -> bool:
     """Tells glibc to reuse freed blocks instead of returning them to the kernel."""
     mallopt = _libc_function("mallopt")
-    users = (
+    set_by_user = (
         any(name.startswith("MALLOC_") for name in os.environ)
         or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
         or "malloc" in os.environ.get("LD_PRELOAD", "")
     )
-    if mallopt is None or users:
-        return False
-    # -1: never trim; the largest int would still return anything above 2 GB. And 64 MiB to spare:
-    # else a small block cut from a step's memory can leave too little there for the next step.
-    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 2**26}
-    return all(mallopt(parameter, value) for parameter, value in wanted.items())
+    return mallopt is not None and not set_by_user and all(mallopt(*p) for p in _MALLOC.values())
 
 
 def _dispatch_in_the_call() -> bool:
     """Tells JAX to run CPU programs in the call that asks for them."""
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" in os.environ:
-        return False
-    try:
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-    except AttributeError:  # another JAX
-        return False
-    return True
+    applies = _DISPATCH.name in jax.config.values and _DISPATCH.name.upper() not in os.environ
+    if applies:
+        jax.config.update(_DISPATCH.name, _DISPATCH.value)
+    return applies
 
 
 def release_unused_memory() -> None:
     """Returns what compiling has left in the allocator to the kernel; training does not need it."""
-    if _freed_memory_kept:
-        malloc_trim = _libc_function("malloc_trim")
-        if malloc_trim is not None:
-            malloc_trim(0)
+    malloc_trim = _libc_function("malloc_trim")
+    if _MEMORY in _applied and malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _libc_function(name: str) -> Callable[..., int] | None:
     """A function of glibc, None where there is none."""
-    if sys.platform != "linux":
-        return None
     try:
         return getattr(ctypes.CDLL("libc.so.6"), name)
     except (OSError, AttributeError):
@@ -97,27 +111,20 @@ def cache_compiled_programs(directory: Path) -> None:
 
 def compiler_options() -> dict[str, str | bool]:
     """Options for jax.jit(..., compiler_options=...) on the default device; maybe none."""
-    options = dict(_known_options())
-    if not has_onednn("float32"):
-        options.pop(_ONEDNN, None)
-    return options
+    onednn = has_onednn("float32")
+    return {n: value for n, value in _known_options().items() if n != _ONEDNN.name or onednn}
 
 
 @cache
 def _known_options() -> dict[str, str | bool]:
-    if jax.default_backend() != "cpu":
-        return {}
-    flags = os.environ.get("XLA_FLAGS", "")
-    wanted = {name: value for name, value in _CPU_OPTIONS.items() if name not in flags}
-    return {name: value for name, value in wanted.items() if _is_known(name, value)}
-
-
-def _is_known(name: str, value: str | bool) -> bool:
-    try:
-        jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(0).compile()
-    except jax.errors.JaxRuntimeError:  # this jaxlib does not know the option
-        return False
-    return True
+    flags, on_cpu = os.environ.get("XLA_FLAGS", ""), jax.default_backend() == "cpu"
+    wanted = {s.name: s.value for s in _CPU_OPTIONS if on_cpu and s.name not in flags}
+    known = {}
+    for name, value in wanted.items():
+        with suppress(jax.errors.JaxRuntimeError):  # of a jaxlib that does not know the option
+            jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(0).compile()
+            known[name] = value
+    return known
 
 
 @cache
@@ -130,55 +137,27 @@ def has_onednn(dtype: str) -> bool:
     if jax.default_backend() != "cpu":
         return False
 
+    @partial(jax.jit, compiler_options=_known_options())
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=axes)
 
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((1, 8, 8, 16), (3, 3, 16, 16))]
-    program = jax.jit(convolve, compiler_options=_known_options()).lower(*shapes).compile()
-    return "__onednn$convolution" in (program.as_text() or "")
+    return "__onednn$convolution" in (convolve.lower(*shapes).compile().as_text() or "")
 
 
 def settings() -> list[Setting]:
     """What was switched on here, for environment.json and --verbose."""
-    found = []
     options = compiler_options()
-    if _YNN in options:
-        found.append(
-            Setting(
-                f"compiler option {_YNN}",
-                str(options[_YNN]),
-                "XLA's YNN library is kept to sums, where it is fast; it only chooses kernels",
-            )
-        )
     if has_onednn("float32"):
-        found.append(
-            Setting(
-                f"compiler option {_ONEDNN}",
-                str(options.get(_ONEDNN, "by XLA_FLAGS")),
-                "convolutions and matrix products run in oneDNN, which PyTorch uses too",
-            )
-        )
-    if _freed_memory_kept:
-        found.append(
-            Setting(
-                "glibc mallopt",
-                "M_MMAP_MAX=0 M_TRIM_THRESHOLD=-1 M_TOP_PAD=67108864",
-                "freed memory is reused instead of faulted in again, by each step on a CPU; the "
-                "process keeps its peak",
-            )
-        )
-    if jax.default_backend() == "cpu" and _dispatch_inline:
-        found.append(
-            Setting(
-                "jax_cpu_enable_async_dispatch",
-                "False",
-                "a step's memory is free again before the next one starts; tf.data's workers "
-                "still make batches meanwhile",
-            )
-        )
-    return found
+        options.setdefault(_ONEDNN.name, "by XLA_FLAGS")
+    compiler = [
+        Setting(f"compiler option {name}", options[name], why)
+        for name, _, why in _CPU_OPTIONS
+        if name in options
+    ]
+    on_cpu = jax.default_backend() == "cpu"
+    return compiler + [s for s in _applied if s != _DISPATCH or on_cpu]
 
 
 def describe() -> dict[str, object]:
@@ -191,9 +170,7 @@ def describe() -> dict[str, object]:
         "cpu_threads": cpu_threads(),
         "system": f"{platform.system()} {platform.release()}",
         "fast_settings": [setting._asdict() for setting in settings()],
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS"),
+        **{name: os.environ.get(name) for name in _REPORTED_VARIABLES},
     }
 
 
@@ -211,17 +188,13 @@ def device() -> str:
 
 def cpu_threads() -> int | None:
     """The threads that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:
     try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

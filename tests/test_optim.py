@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxresnet import optim
 from jaxresnet.errors import UserError
+from jaxresnet.optim import OPTIMIZERS, Optimizer, OptimizerOptions
 
 RATE, MOMENTUM, STEPS = 0.1, 0.9, 30
 Update = Callable[[np.ndarray, dict, int], np.ndarray]
@@ -55,16 +55,18 @@ UPDATES: dict[str, Update] = {
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_follow_pytorchs_definitions(name, weight_decay):
+    assert name in UPDATES, f"add torch.optim's update of {name} to UPDATES, in NumPy"
     curvature = np.array([[1.0, 10.0], [0.1, 3.0]])
     expected = np.array([[1.0, -2.0], [3.0, 0.5]])
     # Optax's Adam raises a float to an integer power, which strict promotion forbids.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params: Any = {"w": jnp.asarray(expected)}
-        optimizer = optim.create_optimizer(
-            name, optim.OptimizerOptions(RATE, MOMENTUM, weight_decay)
+        options = OptimizerOptions(
+            name, learning_rate=RATE, momentum=MOMENTUM, weight_decay=weight_decay
         )
+        optimizer = options.create(STEPS)
         state = optimizer.init(params)
         memory: dict = {}
         for step in range(1, STEPS + 1):
@@ -76,23 +78,38 @@ def test_updates_follow_pytorchs_definitions(name, weight_decay):
         np.testing.assert_allclose(params["w"], expected, rtol=1e-10)
 
 
-def test_the_registry_holds_the_five_of_the_labs():
-    assert set(UPDATES) <= set(optim.optimizer_names())
+def test_the_rate_is_the_given_one_else_the_protocols():
+    assert OptimizerOptions("adam").rate == 0.1
+    assert OptimizerOptions("adam", "defaults").rate == 0.001  # torch.optim.Adam's
+    assert OptimizerOptions("adam", "defaults", learning_rate=0.5).rate == 0.5
+
+
+def test_momentum_matters_to_those_that_say_so():
+    params: Any = {"w": jnp.array([1.0, 2.0])}
+
+    def second_update(name: str, momentum: float) -> np.ndarray:
+        optimizer = OptimizerOptions(name, momentum=momentum).create(2)
+        gradients: Any = {"w": jnp.array([0.1, 0.3])}
+        _, state = optimizer.update(gradients, optimizer.init(params), params)
+        updates: Any = optimizer.update(gradients, state, params)[0]
+        return np.asarray(updates["w"])
+
+    with jax.numpy_dtype_promotion("standard"):
+        for name, entry in OPTIMIZERS.items():
+            differ = not np.array_equal(second_update(name, 0.9), second_update(name, 0.5))
+            assert differ == entry.uses_momentum
 
 
 def test_an_unknown_optimizer_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=r"'adamax'.*sgd.*adam"):
-        optim.create_optimizer("adamax", optim.OptimizerOptions(RATE))
+    with pytest.raises(UserError, match=r"optimizer 'adamax'.*sgd.*adam"):
+        OptimizerOptions("adamax").create(1)
 
 
-def test_registering_a_sixth_is_one_function(monkeypatch):
-    monkeypatch.setattr(optim, "_REGISTRY", dict(optim._REGISTRY))
-
-    @optim.register("signs", label="Signs", usual_learning_rate=0.01)
-    def _signs(_: optim.OptimizerOptions) -> optax.GradientTransformation:
-        return optax.scale_by_sign()
-
-    optimizer = optim.create_optimizer("signs", optim.OptimizerOptions(0.5, weight_decay=0.0))
+def test_an_optimizer_needs_only_its_entry(monkeypatch):
+    monkeypatch.setitem(
+        OPTIMIZERS, "signs", Optimizer("Signs", 0.5, lambda _: optax.scale_by_sign())
+    )
+    optimizer = OptimizerOptions("signs", "defaults", weight_decay=0.0).create(1)
     params = jnp.array([1.0, 1.0])
     updates: Any
     updates, _ = optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(params), params)

@@ -13,19 +13,19 @@ from jaxresnet import platform
 
 @pytest.fixture(autouse=True)
 def _forget():
-    """What was found out about the compiler is found out anew."""
-    found = (platform._known_options, platform.has_onednn)
-    for function in found:
+    """What is known of the compiler is found out anew."""
+    cached = (platform._known_options, platform.has_onednn)
+    for function in cached:
         function.cache_clear()
     yield
-    for function in found:
+    for function in cached:
         function.cache_clear()
 
 
 def run_prepared(script: str, **variables: str) -> str:
     """What a new process prints after prepare_process, with these settings of the user alone."""
-    ours = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS", "JAX_CPU_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    read = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS", "JAX_CPU_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(read)}
     return subprocess.run(
         [
             sys.executable,
@@ -50,8 +50,8 @@ def test_the_users_xla_flags_win(monkeypatch):
 def test_an_option_that_this_compiler_does_not_know_is_left_out(monkeypatch):
     known = platform.compiler_options()
     platform._known_options.cache_clear()
-    options = {"xla_cpu_no_such_option": "1", **platform._CPU_OPTIONS}
-    monkeypatch.setattr(platform, "_CPU_OPTIONS", options)
+    unknown = platform.Setting("xla_cpu_no_such_option", "1", "it is not")
+    monkeypatch.setattr(platform, "_CPU_OPTIONS", [unknown, *platform._CPU_OPTIONS])
     assert platform.compiler_options() == known
 
 

@@ -1,70 +1,57 @@
 """ResNets in PyTorch as torchvision and kuangliu/pytorch-cifar define them, with their names.
 
 Written from torch.nn's own layers, so that what is compared with is PyTorch and not a
-translation; options that those two lack (no normalisation, convolution bias, width) are those of
-jaxresnet.models.resnet.
+translation. What those two lack (no normalisation, convolution bias, width) and all numbers are
+jaxresnet.models.resnet's; only `create_torch_model` imports it, so that the benchmarks can measure
+PyTorch in a process without JAX.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-_BLOCKS: dict[str, tuple[bool, tuple[int, ...]]] = {  # bottleneck or not, blocks per stage
-    "resnet18": (False, (2, 2, 2, 2)),
-    "resnet34": (False, (3, 4, 6, 3)),
-    "resnet50": (True, (3, 4, 6, 3)),
-    "resnet101": (True, (3, 4, 23, 3)),
-    "resnet152": (True, (3, 8, 36, 3)),
-}
+# (input features, output features, kernel size, stride) of each convolution of a block.
+Convolutions = list[tuple[int, int, int, int]]
+# What each convention calls a block's projection and the classifier.
+_NAMES = {"torchvision": ("downsample", "fc"), "kuangliu": ("shortcut", "linear")}
 
 
 class _Block(nn.Module):
-    """A basic block (two convolutions) or a bottleneck (three), for either convention."""
+    """Convolutions beside a shortcut."""
 
-    def __init__(
-        self,
-        in_features: int,
-        width: int,
-        stride: int,
-        *,
-        bottleneck: bool,
-        norm: bool,
-        bias: bool,
-        shortcut_name: str,
-    ):
+    def __init__(self, convolutions: Convolutions, *, norm: bool, bias: bool, shortcut: str):
         super().__init__()
-        out_features = 4 * width if bottleneck else width
-        basic = [(in_features, width, 3, stride), (width, width, 3, 1)]
-        shapes = [
-            (in_features, width, 1, 1),
-            (width, width, 3, stride),
-            (width, out_features, 1, 1),
-        ]
-        self.depth = 3 if bottleneck else 2
+        normalise = nn.BatchNorm2d if norm else nn.Identity
+        self.depth, self.shortcut_name = len(convolutions), shortcut
         self.relu = nn.ReLU()
-        for number, (inputs, outputs, size, step) in enumerate(shapes if bottleneck else basic, 1):
-            conv = nn.Conv2d(inputs, outputs, size, step, padding=size // 2, bias=bias)
-            setattr(self, f"conv{number}", conv)
-            if norm:
-                setattr(self, f"bn{number}", nn.BatchNorm2d(outputs))
-        shortcut = nn.Sequential()
-        if stride != 1 or in_features != out_features:
-            shortcut.append(nn.Conv2d(in_features, out_features, 1, stride, bias=bias))
-            if norm:
-                shortcut.append(nn.BatchNorm2d(out_features))
-        self.shortcut_name = shortcut_name
-        setattr(self, shortcut_name, shortcut)
+        for number, (inputs, outputs, size, stride) in enumerate(convolutions, 1):
+            conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=bias)
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"bn{number}", normalise(outputs))
+        inputs, outputs = convolutions[0][0], convolutions[-1][1]
+        stride = math.prod(stride for *_, stride in convolutions)
+        projection = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            projection.append(nn.Conv2d(inputs, outputs, 1, stride, bias=bias))
+            projection.append(normalise(outputs))
+        self.add_module(shortcut, projection)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x
         for number in range(1, self.depth + 1):
-            y = getattr(self, f"conv{number}")(y)
-            if hasattr(self, f"bn{number}"):
-                y = getattr(self, f"bn{number}")(y)
+            y = self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(y))
             if number < self.depth:
                 y = self.relu(y)
-        return self.relu(y + getattr(self, self.shortcut_name)(x))
+        return self.relu(y + self.get_submodule(self.shortcut_name)(x))
+
+
+def _convolutions(bottleneck: bool, inputs: int, width: int, stride: int) -> Convolutions:
+    if bottleneck:
+        return [(inputs, width, 1, 1), (width, width, 3, stride), (width, 4 * width, 1, 1)]
+    return [(inputs, width, 3, stride), (width, width, 3, 1)]
 
 
 class TorchResNet(nn.Module):
@@ -72,61 +59,52 @@ class TorchResNet(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        bottleneck: bool,
+        blocks: Sequence[int],
+        stem: tuple[int, int, int, bool],
         *,
         num_classes: int = 10,
-        stem: str = "cifar",
-        norm: str = "batch",
+        norm: bool = True,
         conv_bias: bool = False,
         width: int = 64,
         names: str = "torchvision",
     ):
+        """
+        Args:
+          blocks: how many in each stage.
+          stem: the first convolution's kernel size, stride, padding; whether a max pool follows.
+        """
         super().__init__()
-        bottleneck, blocks_per_stage = _BLOCKS[name]
-        imagenet, has_norm = stem == "imagenet", norm == "batch"
-        shortcut_name, self.classifier_name = {
-            "torchvision": ("downsample", "fc"),
-            "kuangliu": ("shortcut", "linear"),
-        }[names]
-        size, stride = (7, 2) if imagenet else (3, 1)
-        self.conv1 = nn.Conv2d(3, width, size, stride, padding=size // 2, bias=conv_bias)
-        self.bn1 = nn.BatchNorm2d(width) if has_norm else None
+        kernel_size, stride, padding, pool = stem
+        shortcut, self.classifier_name = _NAMES[names]
+        self.conv1 = nn.Conv2d(3, width, kernel_size, stride, padding, bias=conv_bias)
+        self.bn1 = nn.BatchNorm2d(width) if norm else nn.Identity()
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if imagenet else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity()
+        self.stages = [f"layer{number}" for number in range(1, len(blocks) + 1)]
         features = width
-        for stage, num_blocks in enumerate(blocks_per_stage):
-            blocks = nn.Sequential()
+        for stage, num_blocks in enumerate(blocks):
+            layer = nn.Sequential()
             for index in range(num_blocks):
-                stage_width = width * 2**stage
-                block = _Block(
-                    features,
-                    stage_width,
-                    2 if stage > 0 and index == 0 else 1,
-                    bottleneck=bottleneck,
-                    norm=has_norm,
-                    bias=conv_bias,
-                    shortcut_name=shortcut_name,
-                )
-                blocks.append(block)
-                features = stage_width * (4 if bottleneck else 1)
-            setattr(self, f"layer{stage + 1}", blocks)
-        setattr(self, self.classifier_name, nn.Linear(features, num_classes))
+                stride = 2 if stage > 0 and index == 0 else 1
+                convolutions = _convolutions(bottleneck, features, width * 2**stage, stride)
+                layer.append(_Block(convolutions, norm=norm, bias=conv_bias, shortcut=shortcut))
+                features = convolutions[-1][1]
+            self.add_module(self.stages[stage], layer)
+        self.add_module(self.classifier_name, nn.Linear(features, num_classes))
         # The layout in which PyTorch is fastest on a CPU; its type stubs do not know the call.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv1(x)
-        if self.bn1 is not None:
-            x = self.bn1(x)
-        x = self.maxpool(self.relu(x))
-        for stage in range(1, 5):
-            x = getattr(self, f"layer{stage}")(x)
-        return getattr(self, self.classifier_name)(x.mean((2, 3)))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for layer in self.stages:
+            x = self.get_submodule(layer)(x)
+        return self.get_submodule(self.classifier_name)(x.mean((2, 3)))
 
     def last_norms(self) -> list[nn.BatchNorm2d]:
         """The last batch norm of each block's main path; none where there is no normalisation."""
         blocks = [module for module in self.modules() if isinstance(module, _Block)]
-        norms = [getattr(block, f"bn{block.depth}", None) for block in blocks]
+        norms = [block.get_submodule(f"bn{block.depth}") for block in blocks]
         return [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]
 
     def relu_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -144,6 +122,17 @@ class TorchResNet(nn.Module):
         return inputs
 
 
+def create_torch_model(
+    name: str, *, stem: str = "cifar", norm: str = "batch", **options: Any
+) -> TorchResNet:
+    """The twin of jaxresnet.models.resnet.create_model, for the same arguments."""
+    from jaxresnet.models.resnet import MODELS, NORMS, STEMS, Bottleneck
+
+    block, blocks = MODELS[name]
+    is_bottleneck, has_norm = block is Bottleneck, NORMS[norm] is not None
+    return TorchResNet(is_bottleneck, blocks, STEMS[stem], norm=has_norm, **options)
+
+
 def numpy_tensors(module: nn.Module) -> dict[str, Any]:
-    """A module's state dict as NumPy arrays."""
+    """A module's state dict as NumPy arrays that share its memory."""
     return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}

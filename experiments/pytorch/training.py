@@ -1,82 +1,82 @@
 """Training in PyTorch: optimizers, transforms and the loop of the published runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import nn, optim
 
-from jaxresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD, CROP_PADDING
-from jaxresnet.data.dataset import Split
+from jaxresnet.data.augment import CROP_PADDING
+from jaxresnet.data.dataset import Source, Split
 from jaxresnet.optim import OptimizerOptions
 
-
-def create_torch_optimizer(
-    name: str, parameters: Iterable[torch.Tensor], options: OptimizerOptions
-) -> torch.optim.Optimizer:
-    """torch.optim's optimizer of that name, all that is not in `options` at its default."""
-    rate, decay = options.learning_rate, options.weight_decay
-    match name:
-        case "sgd" | "nesterov":
-            return torch.optim.SGD(
-                parameters,
-                lr=rate,
-                momentum=options.momentum,
-                weight_decay=decay,
-                nesterov=name == "nesterov",
-            )
-        case "adagrad":
-            return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
-        case "adadelta":
-            return torch.optim.Adadelta(parameters, lr=rate, weight_decay=decay)
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    raise ValueError(f"PyTorch is not compared with for {name}")
+Parameters = Iterable[torch.Tensor]
+# By the names of jaxresnet.optim.OPTIMIZERS; what they leave out is at torch.optim's default.
+TORCH_OPTIMIZERS: dict[str, Callable[[Parameters, OptimizerOptions], optim.Optimizer]] = {
+    "sgd": lambda params, o: optim.SGD(params, o.rate, o.momentum, weight_decay=o.weight_decay),
+    "nesterov": lambda params, o: optim.SGD(
+        params, o.rate, o.momentum, weight_decay=o.weight_decay, nesterov=True
+    ),
+    "adagrad": lambda params, o: optim.Adagrad(params, o.rate, weight_decay=o.weight_decay),
+    "adadelta": lambda params, o: optim.Adadelta(params, o.rate, weight_decay=o.weight_decay),
+    "adam": lambda params, o: optim.Adam(params, o.rate, weight_decay=o.weight_decay),
+}
 
 
-def torch_normalise(images: np.ndarray) -> torch.Tensor:
+def create_torch_optimizer(params: Parameters, options: OptimizerOptions) -> optim.Optimizer:
+    """torch.optim's optimizer of the options' name; one of TORCH_OPTIMIZERS."""
+    return TORCH_OPTIMIZERS[options.optimizer](params, options)
+
+
+def torch_normalise(images: np.ndarray, source: Source) -> torch.Tensor:
     """uint8 (batch, height, width, 3) -> float32 (batch, 3, height, width), channels last.
 
     torchvision's ToTensor and Normalize, operation by operation.
     """
     tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     tensor = tensor.to(torch.float32).div(255)
-    mean, std = (torch.tensor(c).view(1, 3, 1, 1) for c in (CIFAR10_MEAN, CIFAR10_STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (source.mean, source.std))
     return tensor.sub(mean).div(std).contiguous(memory_format=torch.channels_last)
+
+
+def torch_crop(image: np.ndarray, top: int, left: int, flip: int | bool) -> np.ndarray:
+    """torchvision's RandomCrop(size, padding=4), then RandomHorizontalFlip, with these draws.
+
+    image: (height, width, 3) uint8.
+    """
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    padded = nn.functional.pad(pixels, [CROP_PADDING] * 4)
+    crop = padded[:, top : top + image.shape[0], left : left + image.shape[1]]
+    return (crop.flip(-1) if flip else crop).permute(1, 2, 0).numpy()
 
 
 def torch_epoch(
     split: Split, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One epoch's uint8 images and labels: shuffled, cropped and flipped by torch's own draws.
+    """One epoch's uint8 images and labels: shuffled, cropped and flipped by torch's own draws."""
 
-    As torchvision's RandomCrop(32, padding=4) and RandomHorizontalFlip do, image by image.
-    """
-    order = torch.randperm(len(split), generator=generator).numpy()
-    height, width = split.images.shape[1:3]
-    border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        images = []
-        for image in split.images[indices]:
-            top, left = torch.randint(2 * CROP_PADDING + 1, (2,), generator=generator).tolist()
-            crop = np.pad(image, border)[top : top + height, left : left + width]
-            flip = torch.rand(1, generator=generator).item() < 0.5
-            images.append(crop[:, ::-1] if flip else crop)
+    def draw_crop(image: np.ndarray) -> np.ndarray:
+        top, left = torch.randint(2 * CROP_PADDING + 1, (2,), generator=generator).tolist()
+        return torch_crop(image, top, left, torch.rand(1, generator=generator).item() < 0.5)
+
+    for indices in torch.randperm(len(split), generator=generator).split(batch_size):
+        images = [draw_crop(image) for image in split.images[indices]]
         yield np.stack(images), split.labels[indices]
 
 
 def torch_train(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    optimizer: optim.Optimizer,
+    source: Source,
+    batches: Iterable[tuple[Any, Any]],
 ) -> Iterator[float]:
     """Takes a step for each batch of uint8 images and labels; yields its mean loss."""
     dtype = next(model.parameters()).dtype
     model.train()
     for images, labels in batches:
-        inputs = torch_normalise(images).to(dtype)
-        targets = torch.from_numpy(labels.astype(np.int64))
+        inputs = torch_normalise(np.asarray(images), source).to(dtype)
+        targets = torch.from_numpy(np.asarray(labels, np.int64))
         loss = nn.functional.cross_entropy(model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()

@@ -1,63 +1,80 @@
-"""What happens to an image: random crop, horizontal flip, normalisation.
+"""What happens to a training image at random, written once for every loader.
 
-The order of an epoch and the draws of each image are pure functions of (seed, epoch, index),
-made here once per epoch with a counter-based generator (Philox), so every loader gives the same
-batches whatever its workers, and a run resumed at any batch sees what it would have seen.
+An image's draws follow from (seed, epoch, index) alone, so every loader gives the same batches
+whatever its workers, and a run resumed at any batch sees what it would have seen. To add an
+augmentation, write its function and an entry of AUGMENTATIONS.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-# kuangliu/pytorch-cifar's constants, kept for the published protocol. Its standard deviation is
-# an average over images of each image's own; over all pixels it is (0.2470, 0.2435, 0.2616).
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2023, 0.1994, 0.2010)
+from jaxresnet.random import generator
 
-CROP_PADDING = 4
-_OFFSETS = 2 * CROP_PADDING + 1
-_ORDER_STREAM, _AUGMENT_STREAM = 0, 1
+CROP_PADDING = 4  # pixels on each side, as in pytorch-cifar
 
 
-@dataclass(frozen=True)
-class EpochPlan:
-    """The order of one epoch, and each image's crop and flip.
+class Arrays(NamedTuple):
+    """What augmentations need of an array library besides arithmetic.
 
-    order: (n,) int32, the index of the image at each place of the epoch.
-    top, left: (n,) int32 in 0..8, by image index: the crop's corner in the padded image.
-    flip: (n,) bool, by image index.
+    Attributes:
+      pad: (images, n) -> the images with n zeros on each of the four sides.
+      take: (images, rows, columns) -> pixel [i, rows[i, y], columns[i, x]] at [i, y, x]; rows and
+        columns are (batch, height) and (batch, width) int32.
     """
+
+    pad: Callable[[Any, int], Any]
+    take: Callable[[Any, Any, Any], Any]
+
+
+JAX = Arrays(
+    pad=lambda images, n: jnp.pad(images, ((0, 0), (n, n), (n, n), (0, 0))),
+    take=lambda images, rows, columns: images[
+        jnp.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]
+    ],
+)
+
+
+class Augmentation(NamedTuple):
+    """What to draw for an image, and what that does to it.
+
+    Attributes:
+      draws: how many whole numbers each is drawn from, uniformly, by name.
+      apply: (arrays, (batch, height, width, 3) uint8 images, (batch,) int32 draws) -> images.
+    """
+
+    draws: Mapping[str, int]
+    apply: Callable[[Arrays, Any, Mapping[str, Any]], Any]
+
+
+def _crop_and_flip(arrays: Arrays, images: Any, draws: Mapping[str, Any]) -> Any:
+    """torchvision's RandomCrop(size, padding=4), then RandomHorizontalFlip."""
+    rows, columns = (np.arange(n, dtype=np.int32) for n in images.shape[1:3])
+    columns = columns + draws["flip"][:, None] * (columns[::-1] - columns)
+    padded = arrays.pad(images, CROP_PADDING)
+    return arrays.take(padded, draws["top"][:, None] + rows, draws["left"][:, None] + columns)
+
+
+_OFFSETS = 2 * CROP_PADDING + 1
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "crop-flip": Augmentation({"top": _OFFSETS, "left": _OFFSETS, "flip": 2}, _crop_and_flip),
+    "none": Augmentation({}, lambda _arrays, images, _draws: images),
+}
+
+
+class EpochPlan(NamedTuple):
+    """order: (n,) int32 indices of images. draws: by name, (n,) int32 by index of image."""
 
     order: np.ndarray
-    top: np.ndarray
-    left: np.ndarray
-    flip: np.ndarray
+    draws: dict[str, np.ndarray]
 
 
-def plan_epoch(seed: int, epoch: int, size: int) -> EpochPlan:
-    """Draws the plan of one epoch over `size` images from (seed, epoch) alone."""
-    order = _generator(seed, epoch, _ORDER_STREAM).permutation(size).astype(np.int32)
-    # One uniform draw per image over 9 x 9 crops x 2, so that image i has the same draw
-    # however many images follow it.
-    draws = _generator(seed, epoch, _AUGMENT_STREAM).integers(2 * _OFFSETS**2, size=size)
-    crop, flip = np.divmod(draws, 2)
-    top, left = np.divmod(crop, _OFFSETS)
-    return EpochPlan(order, top.astype(np.int32), left.astype(np.int32), flip.astype(bool))
-
-
-def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 1) | stream]))
-
-
-def normalise(images: jax.Array | np.ndarray) -> jax.Array:
-    """uint8 (..., 3) -> float32 (images / 255 - mean) / std, torchvision's to the last bit.
-
-    A look-up of the 256 values that a channel can take: the compiler may turn the divisions of
-    the plain formula into products with reciprocals, which round differently.
-    """
-    values = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-    mean, std = np.asarray(CIFAR10_MEAN, np.float32), np.asarray(CIFAR10_STD, np.float32)
-    table = jnp.asarray((values - mean) / std)
-    return table[images, jnp.arange(3)]
+def plan_epoch(augmentation: Augmentation, seed: int, epoch: int, size: int) -> EpochPlan:
+    """Draws one epoch over `size` images; image i's draws are the same for any greater size."""
+    order = generator("order", seed, epoch).permutation(size).astype(np.int32)
+    counts = tuple(augmentation.draws.values())
+    numbers = generator("augmentation", seed, epoch).integers(np.prod(counts, dtype=int), size=size)
+    values = np.array(np.unravel_index(numbers, counts) if counts else (), np.int32)
+    return EpochPlan(order, dict(zip(augmentation.draws, values, strict=True)))

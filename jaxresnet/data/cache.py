@@ -1,15 +1,14 @@
 """The decoded uint8 copy of a data set in the user's cache directory.
 
-One uncompressed .npz file for each source, found again by the names, sizes and times of the
-source's files. It is written beside its place and renamed, so two processes or a power cut
-never leave half a file under the final name; zip's checksums find damage, and a damaged copy
+One uncompressed .npz file for each source. It is written under another name and renamed, so two
+processes or a power cut never leave half a file; zip's checksums find damage, and a damaged copy
 is made anew.
 """
 
 import hashlib
 import os
-import tempfile
 import time
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -25,38 +24,21 @@ _ABANDONED_AFTER = 3600.0  # seconds: no process takes that long to write a copy
 
 def cache_directory() -> Path:
     """$XDG_CACHE_HOME/jaxresnet, by default ~/.cache/jaxresnet."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "jaxresnet"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxresnet"
 
 
 def cached_splits(
-    name: str, files: Iterable[Path], decode: Callable[[], tuple[Split, Split]]
+    name: str, files: Iterable[Path], decode: Callable[[], Iterable[Split]]
 ) -> tuple[Split, Split]:
     """The (train, test) splits from the cache, or from decode(), which are then kept.
 
-    name: how the copy is called, with a digest of the state of `files` added.
+    A copy goes by `name` and a digest of the names, sizes and times of `files`.
     """
-    path = cache_directory() / f"{name}-{_state_of(files)}.npz"
-    stored = _read(path)
-    if stored is not None:
-        return stored
-    splits = decode()
-    try:
-        _write(path, *splits)
-    except OSError as error:
-        warnings.warn(f"no decoded copy kept in {path.parent}: {error}", stacklevel=2)
-    return splits
-
-
-def _state_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
         digest.update(f"{file.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _read(path: Path) -> tuple[Split, Split] | None:
+    path = cache_directory() / f"{name}-{digest.hexdigest()[:16]}.npz"
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             return (
@@ -64,10 +46,15 @@ def _read(path: Path) -> tuple[Split, Split] | None:
                 Split(arrays["test_images"], arrays["test_labels"]),
             )
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        warnings.warn(f"decoded copy {path} is damaged ({error}): made anew", stacklevel=3)
-        return None
+        warnings.warn(f"decoded copy {path} is damaged ({error}): made anew", stacklevel=2)
+    train, test = decode()
+    try:
+        _write(path, train, test)
+    except OSError as error:
+        warnings.warn(f"no decoded copy kept in {path.parent}: {error}", stacklevel=2)
+    return train, test
 
 
 def _write(path: Path, train: Split, test: Split) -> None:
@@ -75,8 +62,9 @@ def _write(path: Path, train: Split, test: Split) -> None:
     for abandoned in path.parent.glob("*.tmp"):
         if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
             abandoned.unlink(missing_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
             np.savez(
                 file,
                 train_images=train.images,
@@ -86,7 +74,6 @@ def _write(path: Path, train: Split, test: Split) -> None:
             )
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

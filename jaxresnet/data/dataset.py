@@ -1,18 +1,23 @@
-"""What a data set is: two splits of uint8 images with labels, and the names of the classes."""
+"""What a data set is: where its kind of images comes from, and two splits of them."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxresnet.errors import UserError
+from jaxresnet.random import generator
 
 # Called with (images done, images in all) while images are decoded.
 OnProgress = Callable[[int, int], None]
-
-# The Philox key that picks which images a smaller split keeps: the same ones for every run.
-_SUBSET_KEY = 0
+# How many training and evaluation images will be used; None: all.
+Wanted = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -25,38 +30,69 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, size: int | None, option: str) -> "Split":
+    def subset(self, size: int | None, flag: str) -> "Split":
         """A fixed random choice of `size` images, in the original order; all of them for None.
 
         Random, since some sources are sorted by class; fixed, so that runs can be compared.
 
         Raises:
-          UserError: the split holds fewer images; `option` names the setting to change.
+          UserError: the split holds fewer images; `flag` is the option to change.
         """
         if size is None or size == len(self):
             return self
         if size > len(self):
-            raise UserError(f"{option} is {size:,}, but the data set has only {len(self):,} images")
-        generator = np.random.Generator(np.random.Philox(key=_SUBSET_KEY))
-        chosen = np.sort(generator.permutation(len(self))[:size])
+            raise UserError(f"{flag} is {size:,}, but the data set has only {len(self):,} images")
+        chosen = np.sort(generator("subset").permutation(len(self))[:size])
         return Split(self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
+class Source(ABC):
+    """A kind of images: an entry of SOURCES in sources.py.
+
+    Attributes:
+      title: what tables and plots call them, such as "CIFAR-10 images".
+      mean, std: by channel, of pixels from 0 to 1; images are normalised by them.
+    """
+
+    title: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @abstractmethod
+    def load(self, directory: Path | None, wanted: Wanted, on_progress: OnProgress) -> "Dataset":
+        """Loads the data set from the directory, or from the usual one.
+
+        Raises:
+          OSError: there is none.
+          UserError: it is damaged, or options make no sense.
+        """
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A named pair of splits. `synthetic` marks images that a program drew."""
+    """Two splits of one source's images.
+
+    Attributes:
+      name: of the source in SOURCES.
+      location: for people.
+      published: whether they are known to be the images that others publish results of.
+    """
 
     name: str
+    source: Source
     class_names: tuple[str, ...]
     train: Split
     test: Split
     location: str
-    synthetic: bool = False
+    published: bool = False
 
     @property
-    def words(self) -> str:
-        """How tables and plot titles call the images."""
-        return "synthetic images" if self.synthetic else "CIFAR-10"
+    def title(self) -> str:
+        return self.source.title
+
+    def normalise(self, images: jax.Array | np.ndarray) -> jax.Array:
+        return normalise(images, self.source.mean, self.source.std)
 
     def fingerprint(self) -> str:
         """SHA-256 over the labels and images of both splits, in order, as 64 hex digits."""
@@ -65,3 +101,23 @@ class Dataset:
             digest.update(np.ascontiguousarray(split.labels, np.int32).tobytes())
             digest.update(np.ascontiguousarray(split.images).data)
         return digest.hexdigest()
+
+
+class Batch(NamedTuple):
+    """images (batch, height, width, 3) uint8, labels (batch,) int32."""
+
+    images: np.ndarray | jax.Array
+    labels: np.ndarray | jax.Array
+
+
+def normalise(
+    images: jax.Array | np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]
+) -> jax.Array:
+    """uint8 (..., 3) -> float32 (images / 255 - mean) / std, torchvision's to the last bit.
+
+    A look-up of the 256 values that a channel can take: the compiler may turn the divisions of
+    the plain formula into products with reciprocals, which round differently.
+    """
+    values = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+    table = jnp.asarray((values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32))
+    return table[images, jnp.arange(3)]

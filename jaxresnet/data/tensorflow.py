@@ -1,9 +1,7 @@
-"""TensorFlow, imported late, quietly, and kept off the GPU.
-
-Only data/ uses it, for tf.data and TFDS; the device belongs to JAX.
-"""
+"""TensorFlow, for tf.data and TFDS alone: imported late, quietly, and kept off JAX's GPU."""
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -11,27 +9,37 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from jaxresnet.errors import UserError
+
 
 @cache
 def import_tensorflow() -> ModuleType:
-    """The tensorflow module, seeing no GPU. Takes some seconds the first time."""
+    """The tensorflow module, after some seconds the first time; UserError without it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_messages_dropped():
-        import tensorflow
-
-        tensorflow.config.set_visible_devices([], "GPU")
+    tensorflow = _import_quietly("tensorflow")
+    tensorflow.config.set_visible_devices([], "GPU")
     tensorflow.get_logger().setLevel(logging.ERROR)
     return tensorflow
 
 
 @cache
 def import_tfds() -> ModuleType:
-    """The tensorflow_datasets module."""
+    """The tensorflow_datasets module; UserError without it."""
     import_tensorflow()
-    with native_messages_dropped():
-        import tensorflow_datasets
+    tfds = _import_quietly("tensorflow_datasets")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    return tensorflow_datasets
+    return tfds
+
+
+def _import_quietly(name: str) -> ModuleType:
+    try:
+        with native_messages_dropped():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{name} is not installed ({error}): the tf.data loader and TFDS need it; install "
+            "tensorflow-cpu, or use --loader resident and images in another layout"
+        ) from error
 
 
 @contextlib.contextmanager

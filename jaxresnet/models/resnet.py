@@ -1,74 +1,58 @@
 """ResNet-18 to ResNet-152 (He et al., 2015, "Deep Residual Learning for Image Recognition").
 
 Bottleneck blocks put the stride on the 3x3 convolution, as torchvision and
-kuangliu/pytorch-cifar do. `stem="cifar"` is the latter's: one 3x3 convolution of stride 1 and
-no pooling, for 32-pixel images; `stem="imagenet"` is the paper's: 7x7 of stride 2, then a 3x3
-max pool of stride 2.
+kuangliu/pytorch-cifar do. To add a network, a stem or an option, see MODELS, STEMS and
+ModelOptions.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxresnet.errors import UserError
-from jaxresnet.models.conv import Conv, Convolution
-from jaxresnet.models.layers import (
-    BatchNorm,
-    Linear,
-    dropout,
-    global_average_pool,
-    max_pool,
-    relu,
-    relu_of_sum,
-)
-
-Stem = Literal["cifar", "imagenet"]
-Norm = Literal["batch", "none"]
+from jaxresnet.kernels.activation import relu, relu_of_sum
+from jaxresnet.kernels.conv import CONVOLUTIONS
+from jaxresnet.kernels.pooling import max_pool
+from jaxresnet.models.layers import BatchNorm, Conv, Linear, dropout, global_average_pool
+from jaxresnet.options import look_up, one_of, option
 
 
-@dataclass(frozen=True)
-class LayerOptions:
-    """What all layers of one network share."""
+class Stem(NamedTuple):
+    """The layers before the first stage: a convolution, and whether a max pool (3x3, stride 2)."""
 
-    norm: Norm = "batch"
-    conv_bias: bool = False
-    dtype: DTypeLike = jnp.float32
-    convolution: Convolution = "fast"
+    kernel_size: int
+    stride: int
+    padding: int
+    pool: bool
+
+
+STEMS: dict[str, Stem] = {
+    "cifar": Stem(3, 1, 1, pool=False),  # kuangliu/pytorch-cifar's, for 32-pixel images
+    "imagenet": Stem(7, 2, 3, pool=True),  # the paper's
+}
+
+# What follows each convolution.
+NORMS: dict[str, type[BatchNorm] | None] = {"batch": BatchNorm, "none": None}
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, then batch normalisation unless the network has none."""
+    """A convolution, then normalisation unless the network has none."""
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        options: LayerOptions,
-        rngs: nnx.Rngs,
-    ):
-        self.conv = Conv(
-            in_features,
-            out_features,
-            kernel_size,
-            stride=stride,
-            use_bias=options.conv_bias,
-            dtype=options.dtype,
-            convolution=options.convolution,
-            rngs=rngs,
-        )
-        use_norm = options.norm == "batch"
-        self.norm = BatchNorm(out_features, dtype=options.dtype) if use_norm else None
+    def __init__(self, conv: Conv, norm: BatchNorm | None):
+        self.conv, self.norm = conv, norm
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = self.conv(x)
         return x if self.norm is None else self.norm(x, train=train)
+
+
+# From in-features, out-features, kernel size, and further arguments of Conv.
+MakeLayer = Callable[..., ConvNorm]
 
 
 class BasicBlock(nnx.Module):
@@ -76,12 +60,10 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(
-        self, in_features: int, width: int, *, stride: int, options: LayerOptions, rngs: nnx.Rngs
-    ):
-        self.conv1 = ConvNorm(in_features, width, 3, stride=stride, options=options, rngs=rngs)
-        self.conv2 = ConvNorm(width, width, 3, options=options, rngs=rngs)
-        self.shortcut = _shortcut(in_features, width, stride, options, rngs)
+    def __init__(self, in_features: int, width: int, stride: int, layer: MakeLayer):
+        self.conv1 = layer(in_features, width, 3, stride=stride)
+        self.conv2 = layer(width, width, 3)
+        self.shortcut = _shortcut(in_features, width, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train=train))
@@ -94,14 +76,12 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(
-        self, in_features: int, width: int, *, stride: int, options: LayerOptions, rngs: nnx.Rngs
-    ):
+    def __init__(self, in_features: int, width: int, stride: int, layer: MakeLayer):
         out_features = width * self.expansion
-        self.conv1 = ConvNorm(in_features, width, 1, options=options, rngs=rngs)
-        self.conv2 = ConvNorm(width, width, 3, stride=stride, options=options, rngs=rngs)
-        self.conv3 = ConvNorm(width, out_features, 1, options=options, rngs=rngs)
-        self.shortcut = _shortcut(in_features, out_features, stride, options, rngs)
+        self.conv1 = layer(in_features, width, 1)
+        self.conv2 = layer(width, width, 3, stride=stride)
+        self.conv3 = layer(width, out_features, 1)
+        self.shortcut = _shortcut(in_features, out_features, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = relu(self.conv1(x, train=train))
@@ -111,45 +91,53 @@ class Bottleneck(nnx.Module):
 
 
 def _shortcut(
-    in_features: int, out_features: int, stride: int, options: LayerOptions, rngs: nnx.Rngs
+    in_features: int, out_features: int, stride: int, layer: MakeLayer
 ) -> ConvNorm | None:
     """The 1x1 projection where shapes differ (option B of the paper), else the identity."""
     if stride == 1 and in_features == out_features:
         return None
-    return ConvNorm(in_features, out_features, 1, stride=stride, options=options, rngs=rngs)
+    return layer(in_features, out_features, 1, stride=stride)
+
+
+Block = type[BasicBlock] | type[Bottleneck]
 
 
 class ResNet(nnx.Module):
-    """Stem, four stages of blocks, global average pooling and a linear classifier."""
+    """Stem, stages of blocks, global average pooling and a linear classifier."""
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: Block,
         blocks_per_stage: tuple[int, ...],
         *,
         num_classes: int = 10,
-        stem: Stem = "cifar",
-        norm: Norm = "batch",
+        stem: str = "cifar",
+        norm: str = "batch",
         conv_bias: bool = False,
         dropout_rate: float = 0.0,
         width: int = 64,
         dtype: DTypeLike = jnp.float32,
-        convolution: Convolution = "fast",
+        convolution: str = "fast",
         rngs: nnx.Rngs,
     ):
-        options = LayerOptions(norm, conv_bias, dtype, convolution)
+        make_norm = look_up(NORMS, norm, "norm")
+        make_conv = partial(
+            Conv, use_bias=conv_bias, dtype=dtype, convolution=convolution, rngs=rngs
+        )
+
+        def layer(in_features: int, features: int, size: int, **more: Any) -> ConvNorm:
+            conv = make_conv(in_features, features, size, **more)
+            return ConvNorm(conv, make_norm and make_norm(features, dtype=dtype))
+
         self.dropout_rate = dropout_rate
-        self.max_pool = stem == "imagenet"
-        kernel_size, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.stem = ConvNorm(3, width, kernel_size, stride=stride, options=options, rngs=rngs)
+        size, stride, padding, self.pool = look_up(STEMS, stem, "stem")
+        self.stem = layer(3, width, size, stride=stride, padding=padding)
         features, stages = width, []
         for stage, num_blocks in enumerate(blocks_per_stage):
             stage_width, blocks = width * 2**stage, []
             for index in range(num_blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(
-                    block(features, stage_width, stride=stride, options=options, rngs=rngs)
-                )
+                blocks.append(block(features, stage_width, stride, layer))
                 features = stage_width * block.expansion
             stages.append(nnx.List(blocks))
         self.stages = nnx.List(stages)
@@ -163,7 +151,7 @@ class ResNet(nnx.Module):
         `dropout_key` is needed when training with a dropout rate above zero.
         """
         x = relu(self.stem(images, train=train))
-        if self.max_pool:
+        if self.pool:
             x = max_pool(x)
         for blocks in self.stages:
             for block in blocks:
@@ -176,29 +164,59 @@ class ResNet(nnx.Module):
         return self.classifier(x)
 
 
-_ARCHITECTURES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+# The kind of block, and the number of blocks in each stage (table 1 of the paper).
+MODELS: dict[str, tuple[Block, tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
-MODELS = tuple(_ARCHITECTURES)
 
 
-def find_architecture(bottleneck: bool, blocks_per_stage: tuple[int, ...]) -> str | None:
-    """The name among MODELS of the network with such blocks, None if there is none."""
-    wanted = (Bottleneck if bottleneck else BasicBlock, blocks_per_stage)
-    return next((name for name, found in _ARCHITECTURES.items() if found == wanted), None)
-
-
-def create_model(name: str, **options) -> ResNet:
+def create_model(name: str, **options: Any) -> ResNet:
     """Builds one of MODELS; `options` are ResNet's own (num_classes, stem, norm, rngs, ...).
 
     Raises:
-      UserError: `name` is not one of MODELS.
+      UserError: `name` is not one of MODELS, or an option not in its table.
     """
-    if name not in _ARCHITECTURES:
-        raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
-    block, blocks_per_stage = _ARCHITECTURES[name]
-    return ResNet(block, blocks_per_stage, **options)
+    return ResNet(*look_up(MODELS, name, "model"), **options)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network: what it is created with, by the names of ResNet's arguments."""
+
+    model: Annotated[str, one_of(MODELS, "model")] = option(
+        "resnet18", affects="result", published=True, says="{}", always=True
+    )
+    """Its depth."""
+    stem: Annotated[str, one_of(STEMS, "stem")] = option(
+        "cifar", affects="result", published=True, says="{} stem"
+    )
+    """The layers before the first stage."""
+    norm: Annotated[str, one_of(NORMS, "norm")] = option(
+        "batch",
+        affects="result",
+        published=True,
+        says=lambda norm: f"{norm} normalisation" if NORMS[norm] else "without normalisation",
+    )
+    """The normalisation after each convolution."""
+    width: int = option(64, affects="result", published=True, says="width {}", at_least=1)
+    """Channels of the first stage; 64 is the real thing, less is a thinner network."""
+    dtype: Literal["float32", "bfloat16"] = option(
+        "float32", affects="result", published=True, says="{}", always=True
+    )
+    """Of convolutions and activations; parameters and statistics stay float32."""
+    convolution: Annotated[str, one_of(CONVOLUTIONS, "convolution")] = option(
+        "fast", affects="result", published=False, says="{} convolutions"
+    )
+    """Whose gradients. fast: written for the CPU, the same but for rounding. plain: JAX's own, as
+    on every other device."""
+
+    def create(self, num_classes: int, seed: int) -> ResNet:
+        """The network, its weights drawn from the seed."""
+        options = asdict(self)
+        return create_model(
+            options.pop("model"), num_classes=num_classes, rngs=nnx.Rngs(seed), **options
+        )

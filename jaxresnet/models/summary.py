@@ -1,16 +1,15 @@
 """What a model is made of: its layers with output shapes and parameters, as torchsummary prints."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxresnet.models.conv import Conv
-from jaxresnet.models.layers import BatchNorm, Linear
+from jaxresnet.models.layers import BatchNorm, Conv, Linear
 from jaxresnet.models.resnet import BasicBlock, Bottleneck, ResNet
 
 # What PyTorch calls the modules; those that only group others are not printed by torchsummary.
@@ -22,15 +21,17 @@ _TORCH_NAMES: dict[type[nnx.Module], str] = {
     Bottleneck: "Bottleneck",
     ResNet: "ResNet",
 }
-_MIB = 2**20
-_FLOAT32_BYTES = 4
+_FLOAT32_MIB = 4 / 2**20
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a module. output_shape: without the batch axis, channels last.
+    """One call of a module.
 
-    parameters: its own trainable values, without those of modules within it.
+    Attributes:
+      name: as torchsummary prints it, such as Conv2d-1.
+      output_shape: without the batch axis, channels last.
+      parameters: its own trainable values, without those of modules within it.
     """
 
     name: str
@@ -57,45 +58,29 @@ def list_layers(model: ResNet, image_size: int) -> list[Layer]:
     """
     layers: list[Layer] = []
 
-    def record(module: nnx.Module, output: jax.Array) -> None:
-        name = f"{_TORCH_NAMES[type(module)]}-{len(layers) + 1}"
-        layers.append(Layer(name, module, output.shape[1:], _own_parameters(module)))
-
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    with _after_each_call(record):
-        jax.eval_shape(lambda x: model(x, train=False), images)
-    return layers
-
-
-def _own_parameters(module: nnx.Module) -> int:
-    return sum(value[...].size for value in vars(module).values() if isinstance(value, nnx.Param))
-
-
-@contextlib.contextmanager
-def _after_each_call(record: Callable[[nnx.Module, jax.Array], None]) -> Iterator[None]:
-    """Calls record(module, output) after each call of a module, like PyTorch's forward hooks."""
-
     def observed(original: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         def call(self, *args, **kwargs) -> jax.Array:
             output = original(self, *args, **kwargs)
-            record(self, output)
+            name = f"{_TORCH_NAMES[type(self)]}-{len(layers) + 1}"
+            own = sum(v[...].size for v in vars(self).values() if isinstance(v, nnx.Param))
+            layers.append(Layer(name, self, output.shape[1:], own))
             return output
 
         return call
 
-    originals = {kind: kind.__call__ for kind in _TORCH_NAMES}
-    for kind, original in originals.items():
-        kind.__call__ = observed(original)
-    try:
-        yield
-    finally:
-        for kind, original in originals.items():
-            kind.__call__ = original
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    # As PyTorch's forward hooks; nnx.capture keeps outputs, but not the order of the calls.
+    with ExitStack() as stack:
+        for kind in _TORCH_NAMES:
+            stack.callback(setattr, kind, "__call__", kind.__call__)
+            kind.__call__ = observed(kind.__call__)
+        jax.eval_shape(lambda x: model(x, train=False), images)
+    return layers
 
 
 def parameters_mib(model: nnx.Module) -> float:
     """The parameters in float32, in MiB (torchsummary's "Params size (MB)")."""
-    return count_parameters(model) * _FLOAT32_BYTES / _MIB
+    return count_parameters(model) * _FLOAT32_MIB
 
 
 def activations_mib(layers: list[Layer]) -> float:
@@ -104,4 +89,4 @@ def activations_mib(layers: list[Layer]) -> float:
     torchsummary's "Forward/backward pass size (MB)", which counts a block's output twice.
     """
     values = sum(math.prod(layer.output_shape) for layer in layers)
-    return 2 * values * _FLOAT32_BYTES / _MIB
+    return 2 * values * _FLOAT32_MIB

@@ -1,14 +1,17 @@
-"""Tables for the terminal and for report.md."""
+"""Tables for the terminal and for report.md, filled from descriptions of their columns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median, stdev
+from typing import Generic, TypeVar
 
 import rich.box
 from rich.table import Table as RichTable
 
 MISSING = "-"
 Show = Callable[[float], str]
+Row = TypeVar("Row")
+Value = str | float | Sequence[float] | None
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -18,26 +21,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,.{digits}f}" if abs(value) < 100_000 else f"{value:.1e}"
 
 
-def seconds(value: float | None) -> str:
-    """12.34 -> 12.3, 1350.2 -> 1350; a dash for None."""
-    if value is None:
-        return MISSING
-    return f"{value:.1f}" if value < 1_000 else f"{value:.0f}"
-
-
-def loss_text(value: float) -> str:
-    """2.30259 -> 2.303."""
-    return number(value, 3)
-
-
 def percent(fraction: float | None, digits: int = 1) -> str:
     """0.7193 -> 71.9; a dash for None. The column says that it is in per cent."""
     return number(None if fraction is None else 100 * fraction, digits)
-
-
-def plural(count: int, noun: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def signed(value: float) -> str:
@@ -60,11 +46,35 @@ def median_and_range(values: Sequence[float], show: Show) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A title, named columns, and rows of text: a label first, then figures.
+class Column(Generic[Row]):
+    """What a column shows of a row.
 
-    A line break in a column's name keeps it narrow in the terminal.
+    Attributes:
+      header: a line break in it keeps the column narrow in the terminal.
+      value: the row's text, number, or numbers of which the table shows the spread; None: a dash.
+      digits, scale: numbers are multiplied by scale and rounded to so many digits.
     """
+
+    header: str
+    value: Callable[[Row], Value]
+    digits: int = 2
+    scale: float = 1
+
+    def cell(self, row: Row, spread: Callable[[Sequence[float], Show], str]) -> str:
+        def show(value: float) -> str:
+            return number(self.scale * value, self.digits)
+
+        value = self.value(row)
+        if value is None or isinstance(value, str):
+            return MISSING if value is None else value
+        if isinstance(value, Sequence):
+            return spread(value, show) if value else MISSING
+        return show(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, named columns, and rows of text: a name first, then figures."""
 
     title: str
     columns: Sequence[str]
@@ -100,6 +110,18 @@ class Table:
         for row in self.rows:
             table.add_row(*row)
         return table
+
+
+def make_table(
+    title: str,
+    columns: Sequence[Column[Row]],
+    rows: Sequence[Row],
+    note: str = "",
+    spread: Callable[[Sequence[float], Show], str] = median_and_range,
+) -> Table:
+    """A row of cells for each row. spread: how several numbers are shown in one cell."""
+    cells = [[column.cell(row, spread) for column in columns] for row in rows]
+    return Table(title, [column.header for column in columns], cells, note)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

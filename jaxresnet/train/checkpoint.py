@@ -1,26 +1,27 @@
 """Checkpoints that survive a kill, a power cut and a damaged disk.
 
-Orbax writes each step to a temporary directory and renames it. It does not notice a flipped bit,
-so a manifest with the SHA-256 of every file is kept beside each step and checked before use. A
-step without a manifest was interrupted while it was saved, and does not count.
+Orbax writes each step to a temporary directory and renames it. It does not notice a flipped bit, so
+the SHA-256 of every file is kept in the step's directory and checked before use. Nothing that may
+be someone's weights is ever deleted: a damaged or unfinished step is moved aside, and a complete
+one that has lost its digests is used, with a warning.
 """
 
 import hashlib
 import json
 import logging
-import shutil
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.torch_weights import Weights
-from jaxresnet.train.metrics import write_json
+from jaxresnet.models.torch_names import Weights
+from jaxresnet.options import option
+from jaxresnet.train.log import write_json
 from jaxresnet.train.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its steps there
@@ -28,21 +29,35 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its s
 # The newest, and the one before it to fall back on.
 KEEP = 2
 
-_MANIFEST_SUFFIX = ".sha256.json"
+_DIGESTS = "sha256.json"
+_DAMAGED, _UNFINISHED = _ASIDE = ("damaged", "unfinished")  # directories of moved steps
+_ORBAX_METADATA = "_CHECKPOINT_METADATA"
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When the state is saved."""
+
+    checkpoint_every: int = option(200, affects="nothing", published=False, says="", at_least=1)
+    """Steps between checkpoints; the end of each epoch is always saved."""
 
 
 class Checkpoints:
     """The checkpoints of one training, one directory per step."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, options: CheckpointOptions = CheckpointOptions()):
         self._directory = directory.absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._has_damaged = False
-        self._clear_unusable()
-        options = ocp.CheckpointManagerOptions(
+        self._every = options.checkpoint_every
+        self._move_unusable_aside()
+        manager_options = ocp.CheckpointManagerOptions(
             max_to_keep=KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(self._directory, options=manager_options)
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save after that many steps, within an epoch."""
+        return step % self._every == 0
 
     def latest_step(self) -> int | None:
         """The newest step that is whole, None if nothing was ever saved.
@@ -51,28 +66,27 @@ class Checkpoints:
           UserError: there were checkpoints, and every one is damaged.
         """
         step = self._manager.latest_step()
-        if step is None and self._has_damaged:
+        damaged = self._directory / _DAMAGED
+        if step is None and damaged.exists():
             raise UserError(
                 f"every checkpoint in {self._directory} is damaged (they were moved to "
-                f"{self._damaged_directory}); start anew with --fresh"
+                f"{damaged}); start anew with --fresh"
             )
         return step
 
     def save(self, state: TrainState) -> None:
         """Writes the state under its step; returns when it is on the disk."""
-        step = int(state.step)
+        step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
         items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
         position = ocp.args.JsonSave({"step": step})
         self._manager.save(step, args=ocp.args.Composite(position=position, **items))
         self._manager.wait_until_finished()
-        if not (self._directory / str(step)).is_dir():
+        directory = self._directory / str(step)
+        if not directory.is_dir():
             raise OSError(f"the checkpoint of step {step} was not written to {self._directory}")
-        write_json(_manifest(self._directory / str(step)), _digests(self._directory / str(step)))
-        for manifest in _manifests(self._directory):
-            if not (self._directory / manifest.name.partition(".")[0]).is_dir():
-                manifest.unlink()
+        write_json(directory / _DIGESTS, _digests(directory))
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state saved under `step`, with the structure of `like`."""
@@ -82,7 +96,7 @@ class Checkpoints:
         found = self._manager.restore(step, args=ocp.args.Composite(position=position, **items))
         opt_state_leaves = [found["opt_state"][path] for path in abstract.get("opt_state", ())]
         return TrainState(
-            step=jnp.asarray(found["position"]["step"], like.step.dtype),
+            step=jax.device_put(np.asarray(found["position"]["step"], like.step.dtype)),
             params=found["params"],
             batch_stats=found["batch_stats"] if "batch_stats" in items else like.batch_stats,
             opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), opt_state_leaves),
@@ -91,29 +105,23 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
-    @property
-    def _damaged_directory(self) -> Path:
-        return self._directory / "damaged"
-
-    def _clear_unusable(self) -> None:
-        """Removes steps whose saving was interrupted; moves damaged ones aside."""
-        for path in self._directory.iterdir():
-            if not (path.is_dir() and path.name.isdigit()):
-                continue
-            manifest = _manifest(path)
-            if not manifest.exists():
-                shutil.rmtree(path)
-            elif _is_damaged(path, manifest):
+    def _move_unusable_aside(self) -> None:
+        for step in [path for path in self._directory.iterdir() if path.name.isdigit()]:
+            if not _is_complete(step):
+                self._move(step, _UNFINISHED)
+            elif _is_damaged(step):
                 warnings.warn(
-                    f"checkpoint {path} is damaged: moved to {self._damaged_directory}, "
-                    "and the one before it is used",
+                    f"checkpoint {step} is damaged: moved to {self._move(step, _DAMAGED)}, and the "
+                    "one before it is used",
                     stacklevel=3,
                 )
-                self._damaged_directory.mkdir(exist_ok=True)
-                shutil.rmtree(self._damaged_directory / path.name, ignore_errors=True)
-                path.rename(self._damaged_directory / path.name)
-                manifest.unlink()
-        self._has_damaged = self._damaged_directory.exists()
+
+    def _move(self, step: Path, where: str) -> Path:
+        """Returns where the step is now; an earlier one of the same name stays."""
+        directory = self._directory / where
+        directory.mkdir(exist_ok=True)
+        earlier = sum(path.name.partition("-")[0] == step.name for path in directory.iterdir())
+        return step.rename(directory / (f"{step.name}-{earlier}" if earlier else step.name))
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -139,8 +147,9 @@ def find_checkpoint(directory: Path) -> Path:
     if (directory / "params").is_dir():
         newest = {directory.parent: directory}
     else:
-        steps = [path.with_name(path.name.partition(".")[0]) for path in _manifests(directory)]
-        steps.sort(key=lambda step: int(step.name))
+        steps = [path.parent for path in directory.rglob(_ORBAX_METADATA)]
+        steps = [s for s in steps if s.name.isdigit() and s.parent.name not in _ASIDE]
+        steps = sorted(filter(_is_complete, steps), key=lambda step: int(step.name))
         newest = {step.parent: step for step in steps}
     if not newest:
         raise UserError(f"{directory} holds no weights: there is no checkpoint in it")
@@ -148,18 +157,12 @@ def find_checkpoint(directory: Path) -> Path:
         names = ", ".join(str(training) for training in sorted(newest))
         raise UserError(f"{directory} holds the weights of several trainings; name one: {names}")
     (step,) = newest.values()
-    manifest = _manifest(step)
-    if manifest.exists() and _is_damaged(step, manifest):
+    if _is_damaged(step):
         raise UserError(
             f"the weights in {step} are damaged: their SHA-256 has changed; name another step's "
             "directory beside it, if there is one"
         )
     return step
-
-
-def _manifests(directory: Path) -> list[Path]:
-    found = directory.rglob(f"*{_MANIFEST_SUFFIX}")
-    return [path for path in found if path.name.removesuffix(_MANIFEST_SUFFIX).isdigit()]
 
 
 def restore_weights(step: Path) -> Weights:
@@ -185,7 +188,7 @@ def save_weights(directory: Path, weights: Weights) -> None:
     position = ocp.args.JsonSave({"step": weights.batches})
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(directory.absolute(), ocp.args.Composite(position=position, **items))
-    write_json(_manifest(directory), _digests(directory))
+    write_json(directory / _DIGESTS, _digests(directory))
 
 
 def _number_keys(tree: Any) -> Any:
@@ -198,21 +201,33 @@ def _number_keys(tree: Any) -> Any:
     }
 
 
-def _manifest(step: Path) -> Path:
-    return step.with_name(f"{step.name}{_MANIFEST_SUFFIX}")
-
-
 def _digests(directory: Path) -> dict[str, str]:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
+        if path != directory / _DIGESTS
     }
 
 
-def _is_damaged(directory: Path, manifest: Path) -> bool:
+def _is_complete(step: Path) -> bool:
+    """Whether Orbax has marked the step as committed."""
     try:
-        expected = json.loads(manifest.read_text(encoding="utf-8"))
+        metadata = json.loads((step / _ORBAX_METADATA).read_text(encoding="utf-8"))
+        return bool(metadata["commit_timestamp_nsecs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return (step / _DIGESTS).exists()  # it was complete once: now it is damaged
+
+
+def _is_damaged(step: Path) -> bool:
+    """Whether a complete step's files have changed; those of one without digests cannot be told."""
+    try:
+        expected = json.loads((step / _DIGESTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        warnings.warn(
+            f"checkpoint {step} has no {_DIGESTS}: it is used without being checked", stacklevel=4
+        )
+        return False
     except ValueError:
         return True
-    return _digests(directory) != expected
+    return _digests(step) != expected

@@ -1,36 +1,43 @@
-"""Loss and top-1 over a whole split."""
+"""The test figures over a whole split."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from jaxresnet.data.dataset import Split
-from jaxresnet.data.pipeline import eval_batches
-from jaxresnet.train.metrics import EvalResult
+from jaxresnet.data.loaders import eval_batches
+from jaxresnet.train.figures import Record
 from jaxresnet.train.state import Arrays
-from jaxresnet.train.step import EvalMetrics
+from jaxresnet.train.step import Metrics
 
 
 def evaluate(
-    eval_step: Callable[..., EvalMetrics],
+    eval_step: Callable[..., Metrics],
     params: Arrays,
     batch_stats: Arrays,
     split: Split,
     batch_size: int,
-    on_batch: Callable[[int, int, float, float], Any],
-) -> EvalResult:
+    on_batch: Callable[[int, int, Record], Any] = lambda *_: None,
+) -> Record:
     """Evaluates batch by batch, in order; no image is left out.
 
-    eval_step: make_eval_step's function, compiled or not.
-    on_batch: called with each batch's number, images, mean loss and top-1.
+    Args:
+      eval_step: make_eval_step's function, compiled or not.
+      params, batch_stats: on the device, where they stay.
+      on_batch: called with each batch's number, its images, and its figures' means.
+
+    Returns:
+      The means over all images, `test_images`, and `test_seconds`.
     """
     start = time.perf_counter()
-    loss_sum, correct = 0.0, 0
+    totals: Record = {}
     for number, (batch, mask) in enumerate(eval_batches(split, batch_size)):
-        metrics = eval_step(params, batch_stats, batch.images, batch.labels, mask)
-        count, loss, right = int(mask.sum()), float(metrics.loss), int(metrics.correct)
-        loss_sum += loss
-        correct += right
-        on_batch(number, count, loss / count, right / count)
-    images, seconds = len(split), time.perf_counter() - start
-    return EvalResult(loss_sum / images, correct / images, images, seconds)
+        sums = jax.device_get(eval_step(params, batch_stats, *jax.device_put((*batch, mask))))
+        count = int(mask.sum())
+        values = {name: value.item() for name, value in sums.items()}
+        totals = {name: totals.get(name, 0) + value for name, value in values.items()}
+        on_batch(number, count, {name: value / count for name, value in values.items()})
+    means = {name: total / len(split) for name, total in totals.items()}
+    return {**means, "test_images": len(split), "test_seconds": time.perf_counter() - start}

@@ -6,8 +6,8 @@ from types import TracebackType
 from rich import progress as bars
 from rich.console import Console
 
-from jaxresnet.train.metrics import EpochRecord
-from jaxresnet.train.timing import StepRecord
+from jaxresnet.options import plural
+from jaxresnet.train.figures import Record
 
 # An image evaluated costs about a third of one trained on: a forward pass, no gradients.
 EVAL_COST = 1 / 3
@@ -29,7 +29,8 @@ def format_duration(seconds: float) -> str:
 class Progress:
     """Follows several trainings of equal length; use it as a context manager.
 
-    trainings: how many. epochs, train_images, eval_images: of each.
+    Args:
+      trainings: how many. epochs, train_images, eval_images: of each.
     """
 
     def __init__(
@@ -43,19 +44,18 @@ class Progress:
         self._work_total = trainings * epochs * self._epoch_work
         self._work_done = 0.0
         self._steps_seen = 0
-        self._estimated = False
         self._rate = 0.0  # images per second
         self._last_line = time.monotonic()
         self._bars = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(bar_width=24),
             bars.TaskProgressColumn(),
-            bars.TextColumn("{task.fields[words]}"),
+            bars.TextColumn("{task.fields[state]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._epoch_bar = self._bars.add_task("starting", total=train_images, words="")
-        self._run_bar = self._bars.add_task("all", total=self._work_total, words="")
+        self._epoch_bar = self._bars.add_task("starting", total=train_images, state="")
+        self._run_bar = self._bars.add_task("all", total=self._work_total, state="")
 
     def __enter__(self) -> "Progress":
         self._bars.start()
@@ -73,83 +73,74 @@ class Progress:
         """Prints a line above the bars."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def compiling(self, label: str) -> None:
+    def compiling(self, title: str) -> None:
         """A training is being compiled."""
-        self._bars.reset(self._epoch_bar, description=f"{label}, compiling", words="")
+        self._bars.reset(self._epoch_bar, description=f"{title}, compiling", state="")
 
-    def begin_epoch(self, label: str, epoch: int, images_done: int) -> None:
+    def begin_epoch(self, title: str, epoch: int, images_done: int) -> None:
         """An epoch begins, or goes on after `images_done` images."""
-        self._label = f"{label}, epoch {epoch + 1}/{self._epochs}"
+        self._title = f"{title}, epoch {epoch + 1}/{self._epochs}"
         self._images = images_done
-        self._correct, self._loss = 0, 0.0
-        self._seen = 0
+        self._seen, self._correct, self._loss = 0, 0, 0.0
         self._work_done += images_done
-        self._bars.reset(
-            self._epoch_bar,
-            total=self._train_images,
-            completed=images_done,
-            description=self._label,
-            words="",
-        )
+        self._bars.reset(self._epoch_bar, completed=images_done, description=self._title, state="")
 
-    def steps(self, records: list[StepRecord]) -> None:
+    def steps(self, records: list[Record]) -> None:
         """Steps were finished."""
         for record in records:
-            self._seen += record.images
-            self._images += record.images
-            self._correct += record.correct
-            self._loss += record.loss * record.images
-            self._work_done += record.images
+            self._seen += record["images"]
+            self._correct += record["correct"]
+            self._loss += record["loss"] * record["images"]
+            self._work_done += record["images"]
             self._measure(record)
-        if records and self._seen:
+        if records:
             self._show()
 
     def evaluated(self, images: int) -> None:
         """Images of the test split were evaluated."""
         self._work_done += EVAL_COST * images
-        self._bars.update(self._epoch_bar, description=f"{self._label}, evaluating")
+        self._bars.update(self._epoch_bar, description=f"{self._title}, evaluating")
         self._bars.update(self._run_bar, completed=self._work_done)
 
-    def end_epoch(self, record: EpochRecord) -> None:
+    def end_epoch(self, record: Record) -> None:
         """An epoch was trained and evaluated."""
         self.say(
-            f"{self._label}: {format_duration(record.seconds)}, loss {record.loss:.3f}, "
-            f"top-1 {record.top1:.1%}, test loss {record.test_loss:.3f}, "
-            f"test top-1 {record.test_top1:.1%}"
+            f"{self._title}: {format_duration(record['seconds'])}, loss {record['loss']:.3f}, "
+            f"top-1 {record['top1']:.1%}, test loss {record['test_loss']:.3f}, "
+            f"test top-1 {record['test_top1']:.1%}"
         )
 
     def skip(self, epochs: int) -> None:
         """Epochs that an earlier start of this run had finished."""
         self._work_done += epochs * self._epoch_work
 
-    def _measure(self, record: StepRecord) -> None:
+    def _measure(self, record: Record) -> None:
         """Averages the rate over the recent past, and estimates the whole once it is steady."""
         self._steps_seen += 1
         if self._steps_seen <= _SETTLING_STEPS:
             return
-        rate = record.images / max(record.compute + record.input_stall, 1e-9)
+        rate = record["images"] / max(record["compute"] + record["input_stall"], 1e-9)
         self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
-        if not self._estimated and self._steps_seen >= _SETTLING_STEPS + _TIMED_STEPS:
-            self._estimated = True
+        if self._steps_seen == _SETTLING_STEPS + _TIMED_STEPS:
             self.say(
-                f"about {format_duration(self._seconds_left())} to go for {self._trainings} x "
-                f"{self._epochs} epochs of {self._train_images:,} images, "
+                f"about {self._time_left()} to go for {self._trainings} x "
+                f"{plural(self._epochs, 'epoch')} of {self._train_images:,} images, "
                 f"at {self._rate:,.0f} images/s"
             )
 
-    def _seconds_left(self) -> float:
-        return (self._work_total - self._work_done) / self._rate
+    def _time_left(self) -> str:
+        return format_duration((self._work_total - self._work_done) / self._rate)
 
     def _show(self) -> None:
-        words = f"loss {self._loss / self._seen:.3f}  top-1 {self._correct / self._seen:.1%}"
-        left = ""
+        state = f"loss {self._loss / self._seen:.3f}  top-1 {self._correct / self._seen:.1%}"
+        images, left = self._images + self._seen, ""
         if self._rate:
-            epoch_left = format_duration((self._train_images - self._images) / self._rate)
-            words += f"  {self._rate:,.0f} images/s  {epoch_left} left"
-            left = f"{format_duration(self._seconds_left())} left"
-        self._bars.update(self._epoch_bar, completed=self._images, words=words)
-        self._bars.update(self._run_bar, completed=self._work_done, words=left)
+            epoch_left = format_duration((self._train_images - images) / self._rate)
+            state += f"  {self._rate:,.0f} images/s  {epoch_left} left"
+            left = f"{self._time_left()} left"
+        self._bars.update(self._epoch_bar, completed=images, state=state)
+        self._bars.update(self._run_bar, completed=self._work_done, state=left)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _PLAIN_INTERVAL:
             self._last_line = time.monotonic()
-            share = f"{self._images:,}/{self._train_images:,} images"
-            self.say(f"{self._label}: {share}  {words}" + (f"  (all: {left})" if left else ""))
+            share = f"{images:,}/{self._train_images:,} images"
+            self.say(f"{self._title}: {share}  {state}" + (f"  (all: {left})" if left else ""))

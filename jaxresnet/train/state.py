@@ -58,4 +58,4 @@ def create_state(
         params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
-    return create(params, batch_stats)
+    return create(*jax.device_put((params, batch_stats)))

@@ -16,8 +16,7 @@ from flax import nnx
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_weights import (
-    Names,
+from jaxresnet.models.torch_names import (
     Weights,
     from_torch,
     infer_model,
@@ -104,7 +103,7 @@ def weights_fingerprint(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def write_weights(path: Path, weights: Weights, names: Names) -> None:
+def write_weights(path: Path, weights: Weights, names: str) -> None:
     """Writes the weights as the path's suffix says; a path without one becomes a directory.
 
     names: PyTorch's names in files; directories have none. The file is there whole or not at all.

@@ -2,19 +2,25 @@
 
 import numpy as np
 
-from jaxresnet.data.synthetic import SHAPES, load_synthetic
+from jaxresnet.data.synthetic import SHAPES, SYNTHETIC
+
+
+def load(train_size: int | None = None, eval_size: int | None = None):
+    return SYNTHETIC.load(None, (train_size, eval_size), lambda done, total: None)
 
 
 def test_the_images_are_always_the_same_and_the_splits_differ():
-    first, again = load_synthetic(60, 40), load_synthetic(60, 40)
-    assert first.fingerprint() == again.fingerprint()
-    assert not np.array_equal(first.train.images[:40], first.test.images)
+    first = load(300, 200)
+    assert first.fingerprint() == "8fdb7ad51ea42ce8e1341815c24a0f640d22a5a31ba50fe2de04df7f2e7169a5"
+    assert not np.array_equal(first.train.images[:200], first.test.images)
 
 
-def test_there_are_2000_and_500_images_of_ten_balanced_classes():
-    dataset = load_synthetic()
+def test_there_are_2000_and_500_images_of_balanced_classes():
+    dataset = load()
     assert (len(dataset.train), len(dataset.test)) == (2_000, 500)
     assert dataset.train.images.shape == (2_000, 32, 32, 3)
-    assert len(SHAPES) == len(dataset.class_names) == 10
-    np.testing.assert_array_equal(np.bincount(dataset.train.labels), np.full(10, 200))
-    assert dataset.words == "synthetic images"
+    assert dataset.class_names == tuple(SHAPES)
+    np.testing.assert_array_equal(
+        np.bincount(dataset.train.labels), np.full(len(SHAPES), 2_000 // len(SHAPES))
+    )
+    assert dataset.title == "synthetic images"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from experiments.command import run_command
-from jaxresnet.train.metrics import read_json_lines
+from experiments.harness.command import run_command
+from jaxresnet.train.log import read_json_lines
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

@@ -1,17 +1,15 @@
 """The sentences of the reports about time, from known times."""
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from experiments import c4_profiling
-from experiments.controls import Controls, controls_finding
-from experiments.results import Results, Series
-from experiments.settings import SingleOptimizerSettings
-from experiments.variants import make_variants
-from jaxresnet.data.synthetic import load_synthetic
+from experiments.harness.controls import Controls, describe_bounds
+from experiments.harness.results import Results, Series
+from experiments.harness.settings import make_variants
+from jaxresnet.data.sources import ImageOptions, load_dataset
+from jaxresnet.options import replace_options
 
 # (input stall, computation) of each of two trainings: with 1 worker, then with 4.
 SLOW_INPUT = [(6.0, 10.0), (6.2, 10.0)], [(1.0, 10.0), (1.1, 10.1)]
@@ -21,20 +19,22 @@ CHANCE = [(1.0, 10.0), (1.0, 14.0)], [(1.0, 10.0), (1.0, 11.0)]
 
 def c4_report(directory: Path, numbers: list[int], times, best: int = 4) -> str:
     """What C4 says of trainings of one epoch with so many workers."""
-    variants = make_variants(["sgd"], [0], numbers, len(times[0]))
+    settings = replace_options(c4_profiling.C4Settings(), epochs=1, repeats=len(times[0]))
+    variants = make_variants(settings, workers=numbers)
     lines = [
         {"input_wait": stall, "input_stall": stall, "compute": compute, "seconds": stall + compute}
         for repeat in zip(*times, strict=True)
         for stall, compute in repeat
     ]
+    start = {"machine": "here", "revision": "abc"}
     series = [
-        Series(variant, 0.1, [line], [], [], [])
+        Series(variant, [line], [], [start], [])
         for variant, line in zip(variants, lines, strict=True)
     ]
-    settings = c4_profiling.C4Settings(training=SingleOptimizerSettings(epochs=1))
-    results = Results(directory, settings, load_synthetic(128, 8), series, [])
-    c4_profiling.report(results, best, "--best", Console(file=io.StringIO()))
-    return (directory / "report.md").read_text()
+    images = ImageOptions(data="synthetic", train_images=128, eval_images=8)
+    dataset = load_dataset(images, on_progress=print, warn=print)
+    results = Results(directory, settings, dataset, series, [])
+    return c4_profiling.report(results, best, "--best").to_markdown()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_c4_says_when_there_is_nothing_to_compare(tmp_path):
 def test_c2_says_where_an_epoch_lies_between_its_controls(epochs, place):
     # Ten batches of a second each, or two seconds of loading: 10 to 12 s.
     controls = Controls([1.0, 1.0, 1.5], [5.0, 2.0, 1.9, 2.1], 10)
-    finding = controls_finding(controls, epochs, is_first=len(epochs) == 1)
+    finding = describe_bounds(controls, epochs, is_first=len(epochs) == 1)
     assert "at least 10.00 and at most 12.00 s" in finding
     assert place in finding

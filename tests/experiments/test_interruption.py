@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import c1_training
-from jaxresnet.train.metrics import read_json_lines
+from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import ROOT, SMALL, losses, run, saved_params
 
 

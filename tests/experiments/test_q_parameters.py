@@ -12,7 +12,7 @@ from flax import nnx
 
 from experiments import q_parameters
 from jaxresnet.models.resnet import create_model
-from jaxresnet.optim import OptimizerOptions, create_optimizer
+from jaxresnet.optim import OptimizerOptions
 from jaxresnet.train.state import create_state, split_model
 
 
@@ -29,20 +29,23 @@ def test_the_counts_are_right(directory):
     assert counts["last_linear_input"] == 512
     assert counts["parameters"] == counts["gradients"] == 11_173_962
     assert counts["parameters_without_norm"] == 11_164_362
-    assert counts["state"] == {
-        "sgd": 11_173_962,
-        "nesterov": 11_173_962,
-        "adagrad": 11_173_962,
-        "adadelta": 2 * 11_173_962,
-        "adam": 2 * 11_173_962 + 1,  # one more counts the steps
-    }
+    assert (
+        counts["state"].items()
+        >= {
+            "sgd": 11_173_962,
+            "nesterov": 11_173_962,
+            "adagrad": 11_173_962,
+            "adadelta": 2 * 11_173_962,
+            "adam": 2 * 11_173_962 + 1,  # one more counts the steps
+        }.items()
+    )
 
 
 def test_the_state_that_is_reported_is_what_is_allocated(directory):
     counts = json.loads((directory / "summary.json").read_text())
     _, params, batch_stats = split_model(create_model("resnet18", rngs=nnx.Rngs(0)))
     for name, values in counts["state"].items():
-        optimizer = create_optimizer(name, OptimizerOptions(0.1))
+        optimizer = OptimizerOptions(optimizer=name).create(1)
         state = create_state(params, batch_stats, optimizer)
         arrays = jax.tree.leaves(state.opt_state)
         assert sum(array.nbytes for array in arrays) == 4 * values

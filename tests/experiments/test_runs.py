@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxresnet.kernels import conv
 
 from experiments import c1_training, c2_timing, c6_optimizers, c7_no_batch_norm
-from jaxresnet.models import conv
-from jaxresnet.train.metrics import read_json_lines
+from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import losses, run, saved_params
 
 
@@ -67,8 +67,9 @@ def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
     assert own[7] == f"{epochs[-1]['loss']:.3f}"
     assert own[8] == f"{100 * np.mean([e['top1'] for e in epochs]):.1f}"
     assert own[11] == f"{100 * epochs[-1]['test_top1']:.1f}"
-    assert "This is not the published protocol" in report
-    assert "(SGD 0.1; SGD, Nesterov 0.1;" in report
+    assert "This is not the published protocol: --train-images 60 instead of None" in report
+    assert "--epochs 2 instead of 5" in report
+    assert "SGD at rate 0.1, SGD, Nesterov at rate 0.1," in report
 
 
 def test_when_one_optimizer_diverges_the_others_are_reported(tmp_path, capsys):

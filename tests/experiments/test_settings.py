@@ -1,60 +1,100 @@
-"""The command line: defaults, --quick, and values that make no sense."""
+"""The command line of the training experiments: defaults, --quick, values that make no sense."""
 
 import dataclasses
 
 import pytest
 
-from experiments.protocol import follows_published_protocol, optimizer_options
-from experiments.settings import SeveralSettings, SingleSettings, parse_settings
+from experiments.c6_optimizers import C6Settings
+from experiments.harness.published import SOURCE
+from experiments.harness.results import protocol_departures
+from experiments.harness.settings import Settings, make_variants, parse_settings
+from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError
+from jaxresnet.options import options_of
 
 
-def parse(*arguments: str) -> SingleSettings:
-    return parse_settings(SingleSettings, "c1_training", "", list(arguments))
+def parse(*arguments: str) -> Settings:
+    return parse_settings(Settings, "c1_training", "", list(arguments))
 
 
-def parse_several(*arguments: str) -> SeveralSettings:
-    return parse_settings(SeveralSettings, "c6_optimizers", "", list(arguments))
+def parse_several(*arguments: str) -> C6Settings:
+    return parse_settings(C6Settings, "c6_optimizers", "", list(arguments))
 
 
-def test_the_defaults_are_the_published_protocol():
+@pytest.fixture(scope="module")
+def synthetic() -> Dataset:
+    options = ImageOptions(data="synthetic", train_images=20, eval_images=10)
+    return load_dataset(options, on_progress=print, warn=print)
+
+
+@pytest.fixture
+def whole_cifar10(synthetic) -> Dataset:
+    return dataclasses.replace(synthetic, name=SOURCE, source=SOURCES[SOURCE], published=True)
+
+
+def test_the_defaults_are_the_published_protocol(whole_cifar10, synthetic):
     for settings in (parse(), parse_several()):
-        assert follows_published_protocol(settings, train_images=50_000, synthetic=False)
-        assert not follows_published_protocol(settings, train_images=50_000, synthetic=True)
-        assert not follows_published_protocol(settings, train_images=10_000, synthetic=False)
-    assert parse_several().training.names == ("sgd", "nesterov", "adagrad", "adadelta", "adam")
+        assert protocol_departures(settings, whole_cifar10) == []
+        assert protocol_departures(settings, synthetic)
+        in_class_folders = dataclasses.replace(whole_cifar10, published=False)
+        assert protocol_departures(settings, in_class_folders)
+    titles = [variant.title for variant in make_variants(parse_several())]
+    assert titles == ["SGD", "SGD, Nesterov", "Adagrad", "Adadelta", "Adam"]
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--epochs 4", "--learning-rate 0.2", "--width 32", "--batch-size 64"]
-)
-def test_other_settings_are_not_the_published_protocol(arguments):
-    settings = parse(*arguments.split())
-    assert not follows_published_protocol(settings, train_images=50_000, synthetic=False)
+    "arguments",
+    [
+        "--epochs 4", "--learning-rate 0.2", "--width 32", "--batch-size 64", "--eval-images 10",
+        "--train-images 10", "--protocol defaults", "--augment none", "--dtype bfloat16",
+    ],
+)  # fmt: skip
+def test_other_settings_are_not_the_published_protocol(arguments, whole_cifar10):
+    departed = protocol_departures(parse(*arguments.split()), whole_cifar10)
+    assert len(departed) == 1
+    assert departed[0].startswith(arguments)
+
+
+def test_what_does_not_change_the_result_is_no_departure(whole_cifar10):
+    settings = parse("--workers", "5", "--seed", "3", "--convolution", "plain", "--verbose")
+    assert protocol_departures(settings, whole_cifar10) == []
 
 
 def test_quick_changes_defaults_and_yields_to_options():
     quick = parse("--quick")
-    assert (quick.data.data, quick.output.quick) == ("synthetic", True)
+    assert (quick.images.data, quick.output.quick) == ("synthetic", True)
     assert quick.model.width < parse().model.width
     assert parse("--epochs", "1", "--quick").training.epochs == 1
-    assert parse("--quick", "--data", "cifar10").data.data == "cifar10"
+    assert parse("--quick", "--data", "cifar10").images.data == "cifar10"
 
 
 def test_learning_rates_follow_the_protocol_unless_given():
-    names = ("sgd", "nesterov", "adagrad", "adadelta", "adam")
+    def rates(*arguments: str) -> list[float]:
+        variants = make_variants(parse_several(*arguments))
+        return [variant.settings.optimizer.rate for variant in variants]
 
-    def rates(settings):
-        return [optimizer_options(settings, name).learning_rate for name in names]
+    assert rates() == [0.1] * 5
+    assert rates("--protocol", "defaults") == [0.1, 0.1, 0.01, 1.0, 0.001]
+    assert rates("--protocol", "defaults", "--learning-rate", "0.3") == [0.3] * 5
 
-    assert rates(parse_several()) == [0.1] * 5
-    assert rates(parse_several("--protocol", "defaults")) == [0.1, 0.1, 0.01, 1.0, 0.001]
-    assert rates(parse_several("--protocol", "defaults", "--learning-rate", "0.3")) == [0.3] * 5
+
+def test_variants_are_named_by_what_varies():
+    settings = parse_several("--optimizers", "sgd", "adam", "--seeds", "0", "4")
+    variants = make_variants(settings, workers=[1, 2])
+    assert [v.series for v in variants[:3]] == [
+        "sgd-seed0-workers1", "sgd-seed0-workers2", "sgd-seed4-workers1"
+    ]  # fmt: skip
+    assert variants[1].title == "SGD, seed 0, 2 workers"
+    assert {v.value("seed") for v in variants} == {0, 4}
+    assert len({v.series for v in variants}) == len({v.settings for v in variants}) == 8
+    (alone,) = make_variants(parse("--optimizer", "adam", "--seed", "3"))
+    assert (alone.series, alone.title) == ("adam", "Adam")
 
 
 def test_workers_is_a_number_or_auto():
-    assert parse("--workers", "0").data.workers == 0
-    assert parse("--workers", "auto").data.workers == "auto"
+    assert parse("--workers", "0").loader.workers == 0
+    assert parse("--workers", "auto").loader.workers == "auto"
 
 
 @pytest.mark.parametrize(
@@ -68,11 +108,14 @@ def test_workers_is_a_number_or_auto():
         ("--eval-images -1", "--eval-images must be at least 1"),
         ("--workers -1", "--workers must be at least 0"),
         ("--prefetch -1", "--prefetch must be at least 0"),
-        ("--loader resident --workers 4", "--workers 4 is for --loader tfdata, but --loader is"),
-        ("--prefetch 0 --loader resident", "--prefetch 0 is for --loader tfdata"),
+        (
+            "--loader resident --workers 4",
+            "--workers 4 is for a loader with workers, but --loader is resident",
+        ),
+        ("--prefetch 0 --loader resident", "--prefetch 0 is for a loader with workers"),
         ("--checkpoint-every 0", "--checkpoint-every must be at least 1"),
         ("--seed -1", "--seed must be at least 0"),
-        ("--seed 2147483648", "--seed must be at least 0 and below"),
+        ("--seed 2147483648", "--seed must be at least 0 and below 2147483648"),
         ("--data synthetic --data-dir x", "--data-dir is x, but --data is synthetic"),
         ("--quick --data-dir x", "--data-dir is x, but --data is synthetic"),
         ("--weight-decay -0.1", "--weight-decay must be at least 0"),
@@ -81,8 +124,9 @@ def test_workers_is_a_number_or_auto():
         ("--learning-rate nan", "--learning-rate must be above 0"),
         ("--learning-rate inf", "--learning-rate must be above 0 and finite, got inf"),
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
-        ("--model resnet20", r"unknown --model 'resnet20': choose one of resnet18.*resnet152"),
-        ("--optimizer adamax", r"unknown optimizer 'adamax': choose from sgd.*adam"),
+        ("--data imagenet", "unknown data 'imagenet': choose one of auto, cifar10, synthetic"),
+        ("--model resnet20", r"unknown model 'resnet20': choose one of resnet18.*resnet152"),
+        ("--optimizer adamax", r"unknown optimizer 'adamax': choose one of sgd.*adam"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(arguments, message):
@@ -93,7 +137,7 @@ def test_values_that_make_no_sense_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--optimizers", "--optimizers needs at least one of sgd"),
+        ("--optimizer adam", "--optimizer adam and --optimizers contradict: leave one out"),
         ("--optimizers sgd adamax", "unknown optimizer 'adamax'"),
         ("--optimizers sgd sgd", "--optimizers names one twice"),
     ],
@@ -103,9 +147,7 @@ def test_lists_of_optimizers_are_checked(arguments, message):
         parse_several(*arguments.split())
 
 
-@pytest.mark.parametrize(
-    "arguments", ["--epoch-count 3", "--epochs five", "--data imagenet", "--dtype float16"]
-)
+@pytest.mark.parametrize("arguments", ["--epoch-count 3", "--epochs five", "--dtype float16"])
 def test_what_cannot_be_parsed_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         parse(*arguments.split())
@@ -118,10 +160,9 @@ def test_help_shows_every_shared_option_with_its_default(capsys):
         parse("--help")
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    settings = dataclasses.asdict(SingleSettings())
-    for group, options in settings.items():
-        assert f"{group} options" in text
-        for name in options:
-            assert f"--{name.replace('_', '-')}" in text
+    for group in dataclasses.fields(Settings):
+        assert f"{group.name} options" in text
+    for one in options_of(Settings()):
+        assert one.flag in text
     for default in ("(default: 128)", "(default: resnet18)", "(default: 0.0005)"):
         assert default in " ".join(text.split())

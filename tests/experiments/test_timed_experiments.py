@@ -11,10 +11,10 @@ import jax
 import pytest
 
 from experiments import c2_timing, c3_workers, c4_profiling, c5_devices, compare, report
-from experiments.loader_times import best_number, search
+from experiments.harness.loader_times import best_number, search
 from jaxresnet import platform
 from jaxresnet.errors import TrainingFailed
-from jaxresnet.train.metrics import read_json_lines
+from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import SMALL, command, run
 
 

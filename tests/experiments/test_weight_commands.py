@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import c1_training, c7_no_batch_norm, convert_weights, evaluate
-from jaxresnet.train.metrics import read_json_lines
+from jaxresnet.train.log import read_json_lines
 from jaxresnet.train.weights import load_model
 from tests.experiments.running import command, losses, run
 

@@ -9,7 +9,15 @@ from flax import nnx
 
 from jaxresnet import platform
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import BasicBlock, ResNet, create_model
+from jaxresnet.models.resnet import (
+    MODELS,
+    STEMS,
+    BasicBlock,
+    ModelOptions,
+    ResNet,
+    Stem,
+    create_model,
+)
 from jaxresnet.models.summary import count_parameters
 from jaxresnet.train.state import split_model
 
@@ -35,17 +43,34 @@ def test_parameter_counts(name, options, expected):
     assert count_parameters(create_model(name, rngs=nnx.Rngs(0), **options)) == expected
 
 
-@pytest.mark.parametrize(("stem", "size"), [("cifar", 32), ("imagenet", 64), ("imagenet", 75)])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_logits_have_one_value_per_class(name, stem, size):
-    model = create_model(name, stem=stem, num_classes=7, width=4, rngs=nnx.Rngs(0))
+def logits_of(model: ResNet, size: int) -> jax.ShapeDtypeStruct:
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    logits = jax.eval_shape(lambda x: model(x, train=False), images)
-    assert logits.shape == (2, 7)
-    assert logits.dtype == jnp.float32
+    return jax.eval_shape(lambda x: model(x, train=False), images)
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_have_one_value_per_class(name, stem):
+    model = ModelOptions(name, stem, width=4).create(7, seed=0)
+    for size in (32, 75):
+        logits = logits_of(model, size)
+        assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_stem_needs_only_its_entry(dtype, monkeypatch):
+    """Vision transformers' patches: what the kernel covers is all that an output depends on."""
+    monkeypatch.setitem(STEMS, "patch", Stem(4, 4, 0, pool=False))
+    model = ModelOptions("resnet18", "patch", width=4, dtype=dtype).create(10, seed=0)
+    assert logits_of(model, 32).dtype == jnp.dtype(dtype)
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    images[0, :4, 4:] = 1
+    outputs = model.stem(jnp.asarray(images), train=False)
+    assert outputs.shape == (1, 2, 2, 4)
+    np.testing.assert_array_equal((outputs != 0).any(-1), [[[False, True], [False, False]]])
+
+
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_gradients_have_the_parameters_shapes_and_dtypes(name, stem, dtype):
@@ -100,9 +125,17 @@ def test_dropout_acts_in_training_alone():
     np.testing.assert_array_equal(model(images, train=False), model(images, train=False))
 
 
-def test_an_unknown_model_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=r"'resnet20'.*resnet18.*resnet152"):
-        create_model("resnet20", rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet20"}, r"model 'resnet20'.*resnet18.*resnet152"),
+        ({"name": "resnet18", "stem": "mnist"}, r"stem 'mnist'.*cifar, imagenet"),
+        ({"name": "resnet18", "norm": "layer"}, r"norm 'layer'.*batch, none"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(options, message):
+    with pytest.raises(UserError, match=message):
+        create_model(**options, rngs=nnx.Rngs(0))
 
 
 def test_gradients_in_bfloat16_point_where_those_in_float32_do():

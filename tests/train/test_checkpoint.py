@@ -8,17 +8,17 @@ import pytest
 from flax import nnx
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import BasicBlock, Norm, ResNet
-from jaxresnet.optim import OptimizerOptions, create_optimizer
-from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.models.resnet import BasicBlock, ResNet
+from jaxresnet.optim import OptimizerOptions
+from jaxresnet.train.checkpoint import Checkpoints, find_checkpoint
 from jaxresnet.train.state import TrainState, create_state, split_model
 
 
-def make_state(step: int = 0, optimizer: str = "adam", norm: Norm = "batch") -> TrainState:
+def make_state(step: int = 0, optimizer: str = "adam", norm: str = "batch") -> TrainState:
     model = ResNet(BasicBlock, (1, 1), width=4, norm=norm, rngs=nnx.Rngs(step))
     _, params, batch_stats = split_model(model)
-    options = OptimizerOptions(learning_rate=0.1)
-    state = create_state(params, batch_stats, create_optimizer(optimizer, options))
+    transform = OptimizerOptions(optimizer=optimizer).create(10)
+    state = create_state(params, batch_stats, transform)
     return state._replace(step=state.step + step)
 
 
@@ -50,11 +50,7 @@ def test_a_state_comes_back_bitwise(tmp_path, optimizer, norm):
 
 def test_the_newest_two_are_kept(tmp_path):
     save(tmp_path, 1, 2, 3)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["2", "3"]
-    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
-        "2.sha256.json",
-        "3.sha256.json",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
 
 
 def largest_file(directory: Path) -> Path:
@@ -74,14 +70,19 @@ def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(tmp_path, damage
     elif damage == "remove a file":
         path.unlink()
     else:
-        (tmp_path / "2.sha256.json").write_text('{"half')
+        (tmp_path / "2" / "sha256.json").write_text('{"half')
     with pytest.warns(UserWarning, match=r"checkpoint .*2 is damaged"):
         checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() == 1
     assert_same(checkpoints.restore(1, like=make_state()), make_state(1))
     assert (tmp_path / "damaged" / "2").is_dir()
     checkpoints.save(make_state(2))  # the run comes past the same step again
-    assert checkpoints.latest_step() == 2
+    checkpoints.close()
+    path = largest_file(tmp_path / "2")
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged/2-1"):
+        checkpoints = Checkpoints(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "2-1"]
 
 
 def test_when_all_are_damaged_nothing_starts_silently(tmp_path):
@@ -93,13 +94,28 @@ def test_when_all_are_damaged_nothing_starts_silently(tmp_path):
         checkpoints.latest_step()
 
 
-def test_interrupted_saves_and_stray_files_do_not_count(tmp_path):
+def test_unfinished_saves_are_moved_aside_and_stray_files_ignored(tmp_path):
     save(tmp_path, 1)
-    (tmp_path / "7").mkdir()  # a step directory without a manifest
+    (tmp_path / "7").mkdir()  # without Orbax's mark that it was committed
+    (tmp_path / "7" / "half").touch()
     (tmp_path / "9.orbax-checkpoint-tmp-123").mkdir()
     (tmp_path / "notes.txt").touch()
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() == 1
+    assert (tmp_path / "unfinished" / "7" / "half").exists()
+    assert find_checkpoint(tmp_path).name == "1"
+
+
+def test_checkpoints_that_have_lost_their_digests_are_kept_and_used(tmp_path):
+    save(tmp_path, 1, 2)
+    for step in ("1", "2"):
+        (tmp_path / step / "sha256.json").unlink()
+    with pytest.warns(UserWarning, match="used without being checked"):
+        checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step() == 2
+    assert_same(checkpoints.restore(2, like=make_state()), make_state(2))
+    with pytest.warns(UserWarning, match="used without being checked"):
+        assert find_checkpoint(tmp_path).name == "2"
 
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path):

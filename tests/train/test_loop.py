@@ -1,34 +1,37 @@
 """The loop: it learns, and stopping it anywhere changes nothing."""
 
+import contextlib
 import dataclasses
 import io
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from rich.console import Console
 
-from jaxresnet.data.pipeline import TfDataLoader
-from jaxresnet.data.resident import ResidentLoader
-from jaxresnet.data.synthetic import load_synthetic
+from jaxresnet.data.loaders import LoaderOptions
+from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import BasicBlock, ResNet
-from jaxresnet.optim import OptimizerOptions, create_optimizer
-from jaxresnet.train.checkpoint import Checkpoints
+from jaxresnet.models.resnet import MODELS, BasicBlock, ModelOptions
+from jaxresnet.optim import OptimizerOptions
+from jaxresnet.train.checkpoint import CheckpointOptions, Checkpoints
+from jaxresnet.train.clock import Diverged
 from jaxresnet.train.interrupt import Stopped, StopRequest
+from jaxresnet.train.log import RunLog, read_json_lines
 from jaxresnet.train.loop import Trainer
-from jaxresnet.train.metrics import RunLog, read_json_lines
 from jaxresnet.train.progress import Progress
-from jaxresnet.train.state import TrainState, create_state, split_model
-from jaxresnet.train.timing import Diverged
-from jaxresnet.train.training import Programs, Training, compile_programs
+from jaxresnet.train.recipe import Recipe, TrainingOptions
+from jaxresnet.train.state import TrainState
+from jaxresnet.train.training import Programs, Training, build_training, compile_programs
 
 EPOCHS, BATCH = 2, 16
-DATA = load_synthetic(72, 20)  # five batches an epoch, the last of 8
+IMAGES = ImageOptions(data="synthetic", train_images=72, eval_images=20)
+DATA = load_dataset(IMAGES, on_progress=print, warn=print)  # five batches, the last of 8
+START = {"machine": "here", "revision": "abc"}
 
 
 class StoppingLoader:
@@ -47,49 +50,55 @@ class StoppingLoader:
             yield batch
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _tiny_network():
+    """Two blocks, so that compiling takes little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny", (BasicBlock, (1, 1)))
+        yield
+
+
 def make_training(
-    loader, *, optimizer="sgd", learning_rate=0.1, checkpoint_every=3, epochs=EPOCHS
+    *, loader="resident", workers=2, optimizer="sgd", learning_rate=0.1, epochs=EPOCHS, sync=False
 ) -> Training:
-    model = ResNet(BasicBlock, (1, 1), width=4, rngs=nnx.Rngs(0))
-    network, params, batch_stats = split_model(model)
-    transform = create_optimizer(optimizer, OptimizerOptions(learning_rate))
-    return Training(
-        series="sgd",
-        label="SGD",
-        network=network,
-        initial_state=create_state(params, batch_stats, transform),
-        optimizer=transform,
-        loader=loader,
-        train_size=len(DATA.train),
-        test=DATA.test,
-        batch_size=BATCH,
-        epochs=epochs,
-        seed=0,
-        checkpoint_every=checkpoint_every,
+    recipe = Recipe(
+        IMAGES,
+        ModelOptions(model="tiny", width=4),
+        OptimizerOptions(optimizer=optimizer, learning_rate=learning_rate),
+        TrainingOptions(epochs=epochs, batch_size=BATCH),
     )
+    options = LoaderOptions(loader=loader, workers=workers, sync_each_step=sync)
+    return build_training("sgd", "SGD", recipe, DATA, options)
+
+
+def train(
+    directory: Path,
+    training: Training,
+    stop: StopRequest,
+    output: io.StringIO,
+    checkpoint_every: int,
+    compiler=compile_programs,
+) -> Checkpoints:
+    directory.mkdir(exist_ok=True)
+    log = RunLog(directory, DATA.title, START)
+    checkpoints = Checkpoints(directory / "sgd", CheckpointOptions(checkpoint_every))
+    progress = Progress(
+        Console(file=output, width=200), 1, training.epochs, len(DATA.train), len(DATA.test)
+    )
+    with contextlib.closing(log), progress:
+        Trainer(training, log, checkpoints, progress, stop, compiler).run()
+    return checkpoints
 
 
 def run(
-    directory: Path, *, stop_after: int | None = None, workers: int | None = None, **options
+    directory: Path, *, stop_after: int | None = None, checkpoint_every: int = 3, **options
 ) -> tuple[TrainState, str]:
-    """Trains in `directory`; returns the last checkpoint and what was printed.
-
-    workers: of the tf.data loader; None: the resident loader.
-    """
-    directory.mkdir(exist_ok=True)
+    """Trains in `directory`; returns the last checkpoint and what was printed."""
     stop, output = StopRequest(), io.StringIO()
-    if workers is None:
-        loader = ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
-    else:
-        loader = TfDataLoader(DATA.train, batch_size=BATCH, seed=0, workers=workers, prefetch=2)
-    training = make_training(StoppingLoader(loader, stop, stop_after), **options)
-    log, checkpoints = RunLog(directory, "synthetic images", "here"), Checkpoints(directory / "sgd")
-    console = Console(file=output, width=200)
-    try:
-        with Progress(console, 1, training.epochs, len(DATA.train), len(DATA.test)) as progress:
-            Trainer(training, log, checkpoints, progress, stop).run()
-    finally:
-        log.close()
+    training = make_training(**options)
+    loader: Any = StoppingLoader(training.loader, stop, stop_after)
+    training = dataclasses.replace(training, loader=loader)
+    checkpoints = train(directory, training, stop, output, checkpoint_every)
     step = checkpoints.latest_step()
     assert step is not None
     return checkpoints.restore(step, like=training.initial_state), output.getvalue()
@@ -105,8 +114,8 @@ class LateLoss:
         time.sleep(0.05)
         self._events.append("step done")
 
-    def __float__(self) -> float:
-        return 1.0
+    def __array__(self, dtype=None, copy=None):
+        return np.array(1.0, dtype)
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -125,19 +134,16 @@ def test_with_sync_each_step_no_batch_is_asked_for_before_the_step_is_done(sync,
         def late(step):
             def call(*arguments):
                 new, metrics = step(*arguments)
-                return new, metrics._replace(loss=LateLoss(events))
+                return new, {**metrics, "loss": LateLoss(events)}
 
             return call
 
         return Programs({n: late(step) for n, step in programs.train.items()}, programs.evaluate)
 
-    stop, loader = StopRequest(), ResidentLoader(DATA.train, batch_size=BATCH, seed=0)
-    training = make_training(Loader(loader, stop, None), epochs=1, checkpoint_every=100)
-    training = dataclasses.replace(training, sync_each_step=sync)
-    log, checkpoints = RunLog(tmp_path, "synthetic images", "here"), Checkpoints(tmp_path / "sgd")
-    with Progress(Console(file=io.StringIO()), 1, 1, len(DATA.train), len(DATA.test)) as progress:
-        Trainer(training, log, checkpoints, progress, stop, compiler).run()
-    log.close()
+    training = make_training(epochs=1, sync=sync)
+    loader: Any = Loader(training.loader, StopRequest(), None)
+    training = dataclasses.replace(training, loader=loader)
+    train(tmp_path, training, StopRequest(), io.StringIO(), 100, compiler)
     assert events.count("batch") == 5
     second = [index for index, event in enumerate(events) if event == "batch"][1]
     assert ("step done" in events[:second]) == sync
@@ -217,15 +223,17 @@ def test_adams_state_and_tfdata_resume_bitwise_too(tmp_path):
         options = {"optimizer": "adam", "learning_rate": 0.001}
         expected, _ = run(tmp_path / "whole", **options)
         with pytest.raises(Stopped):
-            run(tmp_path / "run", stop_after=7, workers=2, **options)
-        found, _ = run(tmp_path / "run", workers=1, **options)
+            run(tmp_path / "run", stop_after=7, loader="tfdata", workers=2, **options)
+        found, _ = run(tmp_path / "run", loader="tfdata", workers=1, **options)
     assert_same(found, expected)
 
 
 def test_a_lost_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, undisturbed):
     with pytest.raises(Stopped):
         run(tmp_path / "run", stop_after=4)
-    (tmp_path / "run" / "sgd" / "4.sha256.json").unlink()  # as if killed while saving
+    newest = tmp_path / "run" / "sgd" / "4"
+    for name in ("_CHECKPOINT_METADATA", "sha256.json"):  # as if killed while saving
+        (newest / name).unlink()
     state, output = run(tmp_path / "run")
     assert "goes on after step 3" in output
     assert_same(state, undisturbed[0])

@@ -5,14 +5,15 @@ import io
 import pytest
 from rich.console import Console
 
-from jaxresnet.train.metrics import EvalResult, summarise_epoch
+from jaxresnet.train.figures import Record, epoch_record, step_record
 from jaxresnet.train.progress import Progress, format_duration
-from jaxresnet.train.timing import StepRecord
 
 
-def record(step: int) -> StepRecord:
+def record(step: int) -> Record:
     """100 images in one second."""
-    return StepRecord(step, 0, step, 100, 2.0, 50, 0.0, 0.25, 0.75)
+    position = {"step": step, "epoch": 0, "batch": step, "images": 100}
+    times = {"input_wait": 0.0, "input_stall": 0.25, "compute": 0.75}
+    return step_record(position, {"loss": 2.0, "correct": 50, **times})
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def follow(terminal: bool, skipped: int = 0) -> str:
         for step in steps:
             progress.steps([step])
         progress.evaluated(300)
-        progress.end_epoch(summarise_epoch(0, steps, EvalResult(1.5, 0.25, 300, 3.0)))
+        progress.end_epoch(epoch_record(0, steps, {"test_loss": 1.5, "test_top1": 0.25}))
     return output.getvalue()
 
 

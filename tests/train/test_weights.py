@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jaxresnet.models.torch_names import Weights, to_torch, weights_of
 from safetensors.numpy import load_file
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_weights import Weights, to_torch, weights_of
 from jaxresnet.train.weights import load_model, load_weights, write_weights
 
 
@@ -105,12 +105,12 @@ def test_errors_name_the_file_and_the_tensors(weights, tmp_path):
 
 def test_pytorch_loads_what_is_written_and_the_other_way(weights, tmp_path):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
-    from experiments.pytorch.resnet import TorchResNet, numpy_tensors
+    from experiments.pytorch.resnet import create_torch_model, numpy_tensors
 
     for names in ("torchvision", "kuangliu"):
         path = tmp_path / f"{names}.pth"
         write_weights(path, weights, names)
-        network = TorchResNet("resnet18", width=4, conv_bias=True, names=names)
+        network = create_torch_model("resnet18", width=4, conv_bias=True, names=names)
         network.load_state_dict(torch.load(path), strict=True)
         for name, tensor in numpy_tensors(network).items():
             np.testing.assert_array_equal(tensor, to_torch(weights, names)[name])

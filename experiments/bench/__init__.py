@@ -1,0 +1,1 @@
+"""Benchmarks against PyTorch: contestants in processes of their own that take turns."""

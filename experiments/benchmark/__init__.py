@@ -1,1 +1,0 @@
-"""What the benchmarks share: contestants in processes of their own that run in turn."""

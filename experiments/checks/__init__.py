@@ -1,0 +1,1 @@
+"""What is checked beside the experiments: agreement with PyTorch, and the clock."""

@@ -1,0 +1,137 @@
+"""Training for an epoch from many seeds: the same distribution of losses.
+
+Each side draws its own initial weights, order, crops and flips.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+from flax import nnx
+from scipy.stats import norm, permutation_test
+
+from experiments.checks.fidelity.comparison import Case, Comparison, Measured, Part, compare_p
+from experiments.checks.fidelity.options import CompareOptions
+from experiments.checks.fidelity.training import jax_train, load_epoch
+from experiments.pytorch.resnet import create_torch_model
+from experiments.pytorch.training import create_torch_optimizer, torch_epoch, torch_train
+from jaxresnet.data.dataset import Dataset
+from jaxresnet.models.resnet import create_model
+from jaxresnet.models.torch_names import weights_of
+from jaxresnet.optim import OptimizerOptions
+from jaxresnet.report.plots import Curve, plot_curves
+from jaxresnet.report.tables import Column, Table, make_table, mean_and_deviation
+from jaxresnet.train.state import split_model
+from jaxresnet.train.step import make_train_step
+
+_OPTIONS = OptimizerOptions()  # the published protocol
+_BATCH_SIZE = 128
+_MOST_WIDTH = 8  # thin, so that there is time for the many seeds that tell small differences
+_LAST_STEPS = 20
+_LEVEL, _POWER = 0.01, 0.9
+_RESAMPLES = 9_999
+SIDES = ("jaxresnet", "PyTorch")
+Row = tuple[str, list[list[float]]]  # a figure's name, and its values by side and seed
+
+# What is compared of the losses of an epoch's batches.
+FIGURES: dict[str, Callable[[list[float]], float]] = {
+    "mean loss of the epoch": fmean,
+    f"mean loss of the last {_LAST_STEPS} steps": lambda losses: fmean(losses[-_LAST_STEPS:]),
+}
+
+
+def _cases(options: CompareOptions, dataset: Dataset) -> Mapping[str, Case]:
+    """The losses of an epoch's batches, for each side and seed."""
+    width = min(options.width, _MOST_WIDTH)
+    network, _, _ = split_model(create_model("resnet18", width=width, rngs=nnx.Rngs(0)))
+    optimizer = _OPTIONS.create(-(-len(dataset.train) // _BATCH_SIZE))
+    step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
+
+    def train_jax(seed: int) -> Iterator[float]:
+        weights = weights_of(create_model("resnet18", width=width, rngs=nnx.Rngs(seed)))
+        return jax_train(step, weights, optimizer, load_epoch(dataset, _BATCH_SIZE, seed))
+
+    def train_torch(seed: int) -> Iterator[float]:
+        torch.manual_seed(seed)
+        model = create_torch_model("resnet18", width=width)
+        torch_optimizer = create_torch_optimizer(model.parameters(), _OPTIONS)
+        batches = torch_epoch(dataset.train, _BATCH_SIZE, torch.Generator().manual_seed(seed))
+        return torch_train(model, torch_optimizer, dataset.source, batches)
+
+    return {
+        f"{side}, seed {seed}": lambda train=train, seed=seed: list(train(seed))
+        for side, train in zip(SIDES, (train_jax, train_torch), strict=True)
+        for seed in range(options.seeds)
+    }
+
+
+def _losses(measured: Measured, side: str) -> np.ndarray:
+    """(seeds, batches)."""
+    return np.array([losses for case, losses in measured.items() if case.startswith(f"{side}, ")])
+
+
+def _figures(measured: Measured) -> dict[str, list[list[float]]]:
+    """Of the seeds of each side."""
+    return {
+        title: [[figure(losses) for losses in _losses(measured, side).tolist()] for side in SIDES]
+        for title, figure in FIGURES.items()
+    }
+
+
+def _compare(measured: Measured) -> list[Comparison]:
+    """A two-sided permutation test of the difference between the sides' means."""
+
+    def difference(here: np.ndarray, pytorch: np.ndarray, axis: int) -> np.ndarray:
+        return here.mean(axis) - pytorch.mean(axis)
+
+    test = partial(permutation_test, statistic=difference, vectorized=True, n_resamples=_RESAMPLES)
+    return [
+        compare_p(
+            f"{title}: permutation test of the difference of the means",
+            test(sides, rng=np.random.default_rng(0)),
+            least=_LEVEL,
+        )
+        for title, sides in _figures(measured).items()
+    ]
+
+
+def noticed_difference(deviation: float, seeds: int) -> float:
+    """The difference of two means that a test at _LEVEL notices with probability _POWER.
+
+    By the normal approximation; deviation: of one seed's value, the same on both sides.
+    """
+    quantiles = norm.isf(_LEVEL / 2) + norm.isf(1 - _POWER)
+    return float(quantiles * deviation * np.sqrt(2 / seeds))
+
+
+def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[Table], list[str]]:
+    seeds = len(_losses(measured, SIDES[0]))
+    columns: list[Column[Row]] = [
+        Column("figure", lambda row: row[0]),
+        *(Column(side, lambda row, i=i: row[1][i], 3) for i, side in enumerate(SIDES)),
+        Column("difference\nof the means", lambda row: fmean(row[1][0]) - fmean(row[1][1]), 3),
+        Column("would be\nnoticed", lambda row: noticed_difference(stdev(row[1][1]), seeds), 3),
+    ]
+    note = (
+        f"Mean ± standard deviation over the seeds. With {seeds} a side and the deviation seen "
+        f"among PyTorch's, a difference as large as the last column's would be noticed with "
+        f"probability {_POWER} at level {_LEVEL} (normal approximation). Width {_MOST_WIDTH} at "
+        f"most; the published protocol: SGD, rate {_OPTIONS.rate:g}, momentum "
+        f"{_OPTIONS.momentum:g}, weight decay {_OPTIONS.weight_decay:g}."
+    )
+    title = f"One epoch ({images}) from {seeds} seeds"
+    curves = []
+    for colour, side in enumerate(SIDES):
+        losses = _losses(measured, side)
+        mean, deviation = losses.mean(0).tolist(), losses.std(0, ddof=1).tolist()
+        name = f"{side}, mean and standard deviation"
+        curves.append(Curve(name, mean, colour, dashed=colour > 0, deviations=deviation))
+    plot_curves(directory / "distribution.png", title, "step", "training loss", curves)
+    rows = list(_figures(measured).items())
+    return [make_table(title, columns, rows, note, mean_and_deviation)], ["distribution.png"]
+
+
+PART = Part(_cases, _compare, illustrate=_illustrate)

@@ -1,0 +1,125 @@
+"""The devices that JAX finds, and what runs took on them."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from experiments.harness.published import TRAIN_IMAGES, published
+from experiments.harness.run_directory import find_runs, read_environment, read_identity
+from jaxresnet.errors import UserError
+from jaxresnet.train.log import read_json_lines
+
+# The experiments whose runs can be shown: they train once.
+_TIMED = ("c2_timing", "c1_training")
+_PROBE = "from jax.extend.backend import backends; print(*backends())"
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """What a run took on a device; a lab's too.
+
+    Attributes:
+      name: of the machine. backend: JAX's name of the kind of device.
+      first, later: seconds of each training's first epoch and of the others.
+      images: of each epoch.
+    """
+
+    name: str
+    backend: str
+    first: list[float]
+    later: list[float]
+    images: int
+    identity: dict[str, Any]
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Seconds of an epoch, over all of them."""
+        return mean([*self.first, *self.later])
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.images / self.epoch_seconds
+
+
+def find_devices(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen platforms, those of JAX_PLATFORMS, or all that JAX finds; each was started once.
+
+    In processes of their own, since a backend that runs keeps the accelerator's memory.
+
+    Raises:
+      UserError: a platform is named twice or does not start.
+    """
+    given = chosen or tuple(filter(None, os.environ.get("JAX_PLATFORMS", "").split(",")))
+    if len(set(given)) < len(given):
+        raise UserError(f"a device is named twice: {' '.join(given)}")
+    started: list[str] = []
+    for platforms in given or ("",):
+        environment = {**os.environ, "JAX_PLATFORMS": platforms}
+        command = [sys.executable, "-c", _PROBE]
+        probe = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if probe.returncode:
+            lines = probe.stderr.strip().splitlines() or [f"status {probe.returncode}"]
+            name = f"JAX's platform {platforms}" if platforms else "JAX"
+            raise UserError(
+                f"{name} does not start: {lines[-1]}\nname platforms that this machine has, such "
+                "as --devices cpu"
+            )
+        started = probe.stdout.split()
+    return given or tuple(started)
+
+
+def find_timed_runs(path: Path) -> list[Path]:
+    """The finished runs of one training below a directory.
+
+    Raises:
+      UserError: there is none.
+    """
+    runs = [run.resolve() for name in _TIMED for run in find_runs(path, name, parts=True)]
+    if not runs:
+        raise UserError(
+            f"--with {path} holds no finished run of {' or '.join(_TIMED)}: give the directory of "
+            "a run of c5_devices, c2_timing or c1_training, copied from the other machine"
+        )
+    return runs
+
+
+def read_device_runs(runs: list[Path]) -> list[DeviceRun]:
+    """Each run once; those of equal machines are numbered."""
+    seen: Counter[str] = Counter()
+    devices = []
+    for run in dict.fromkeys(runs):
+        machines = [start["machine"] for start in read_json_lines(run / "starts.jsonl")]
+        name = " and ".join(dict.fromkeys(machines))
+        seen[name] += 1
+        epochs = read_json_lines(run / "epochs.jsonl")
+        devices.append(
+            DeviceRun(
+                name if seen[name] == 1 else f"{name} ({seen[name]})",
+                read_environment(run)["backend"],
+                [epoch["seconds"] for epoch in epochs if epoch["epoch"] == 0],
+                [epoch["seconds"] for epoch in epochs if epoch["epoch"] > 0],
+                epochs[0]["images"],
+                read_identity(run) or {},
+            )
+        )
+    return devices
+
+
+def published_device_runs() -> dict[str, list[DeviceRun]]:
+    """By lab, its CPU and its GPU; of lab-c the computation alone."""
+    labs: dict[str, list[DeviceRun]] = {}
+    for lab, figures in published()["c5"].items():
+        for backend in ("cpu", "gpu"):
+            key = f"{backend}_epoch_s"
+            times = figures[key if key in figures else f"{backend}_compute_s"]
+            first, *later = times if isinstance(times, list) else [times]
+            name = f"  {lab}, {backend.upper()}"
+            run = DeviceRun(name, backend, [first], later, TRAIN_IMAGES, {})
+            labs.setdefault(lab, []).append(run)
+    return labs

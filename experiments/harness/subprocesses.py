@@ -1,0 +1,45 @@
+"""Experiments run by others, each in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from jaxresnet.errors import TrainingFailed
+from jaxresnet.train.interrupt import Stopped
+
+
+def run_subprocess(
+    experiment: str, arguments: list[str], environment: Mapping[str, str] | None = None
+) -> None:
+    """Runs python -m experiments.EXPERIMENT, which prints for itself.
+
+    A signal to stop is passed on, once, so that it saves its state: hence its own session, which a
+    terminal's Ctrl-C does not reach.
+
+    Raises:
+      Stopped: by a signal, when it has ended.
+      TrainingFailed: it ended with another status than 0.
+    """
+    command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
+    process = subprocess.Popen(
+        command, env={**os.environ, **(environment or {})}, start_new_session=True
+    )
+    received: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, pass_on) for number in signals}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+    if status:
+        raise TrainingFailed(f"{experiment} ended with status {status}: its message is above")

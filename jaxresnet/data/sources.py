@@ -1,0 +1,77 @@
+"""Where images come from: the table of sources, and the options that choose among them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from jaxresnet.data.cifar import CIFAR10
+from jaxresnet.data.dataset import Dataset, OnProgress, Source
+from jaxresnet.data.synthetic import SYNTHETIC
+from jaxresnet.errors import UserError
+from jaxresnet.options import flag, one_of, option
+
+# By their names on the command line. `auto` is the first where it can be had, else the last.
+SOURCES: dict[str, Source] = {"cifar10": CIFAR10, "synthetic": SYNTHETIC}
+_PREFERRED, *_, _BUILT_IN = SOURCES
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where images come from."""
+
+    # Neither decides the result: the images' fingerprint does.
+    data: Annotated[str, one_of({"auto": None, **SOURCES}, "data")] = option(
+        "auto", affects="nothing", published=False, says=""
+    )
+    """auto: CIFAR-10 if there is a copy or a network, else built-in images. No other falls back."""
+    data_dir: Path | None = option(None, affects="nothing", published=False, says="")
+    """Where the data set is: a TFDS directory, the official python or binary folder, or class
+    folders of images. None: the usual TFDS directory, else a download."""
+
+    def check(self) -> None:
+        """Raises UserError if the options contradict each other."""
+        if self.data == _BUILT_IN and self.data_dir is not None:
+            raise UserError(
+                f"--data-dir is {self.data_dir}, but --data is {self.data} (--quick makes it so): "
+                f"add --data {_PREFERRED}, or leave out --data-dir"
+            )
+
+
+@dataclass(frozen=True)
+class ImageOptions(SourceOptions):
+    """Images, and how many of them."""
+
+    train_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
+    """Train on a fixed choice of so many images. None: all of them."""
+    eval_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
+    """Evaluate on a fixed choice of so many test images. None: all of them."""
+
+
+def load_dataset(
+    options: ImageOptions, *, on_progress: OnProgress, warn: Callable[[str], None]
+) -> Dataset:
+    """Loads the images that the options ask for.
+
+    Args:
+      on_progress: called with (done, in all) while images are decoded.
+      warn: called with a message when "auto" falls back to the built-in images.
+
+    Raises:
+      UserError: the data cannot be had, are damaged, or fewer than asked for.
+    """
+    name = _PREFERRED if options.data == "auto" else options.data
+    wanted = options.train_images, options.eval_images
+    try:
+        dataset = SOURCES[name].load(options.data_dir, wanted, on_progress)
+    except OSError as error:
+        built_in = SOURCES[_BUILT_IN]
+        if options.data != "auto":
+            raise UserError(f"{error}\nor use {built_in.title} with --data {_BUILT_IN}") from error
+        warn(f"{error}\nusing {built_in.title} instead")
+        dataset = built_in.load(options.data_dir, wanted, on_progress)
+    return replace(
+        dataset,
+        train=dataset.train.subset(options.train_images, flag("train_images")),
+        test=dataset.test.subset(options.eval_images, flag("eval_images")),
+    )

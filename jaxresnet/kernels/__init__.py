@@ -1,0 +1,1 @@
+"""Operations written for the CPU, where XLA's own, or the gradients that JAX derives, are slow."""
