@@ -74,7 +74,8 @@ class EpochPlan(NamedTuple):
 def plan_epoch(augmentation: Augmentation, seed: int, epoch: int, size: int) -> EpochPlan:
     """Draws one epoch over `size` images; image i's draws are the same for any greater size."""
     order = generator("order", seed, epoch).permutation(size).astype(np.int32)
-    counts = tuple(augmentation.draws.values())
-    numbers = generator("augmentation", seed, epoch).integers(np.prod(counts, dtype=int), size=size)
-    values = np.array(np.unravel_index(numbers, counts) if counts else (), np.int32)
-    return EpochPlan(order, dict(zip(augmentation.draws, values, strict=True)))
+    draws = {
+        name: generator(f"augment {name}", seed, epoch).integers(count, size=size, dtype=np.int32)
+        for name, count in augmentation.draws.items()
+    }
+    return EpochPlan(order, draws)
