@@ -102,8 +102,8 @@ def _best_of_c3(directory: Path) -> tuple[int | None, str]:
     """While training if that was timed, else of the loader alone."""
 
     def what_matters(run: Path) -> dict[str, object]:
-        identity = read_identity(run) or {}
-        return {name: value for name, value in identity.items() if name not in _OTHER_THAN_C3}
+        identity = (read_identity(run) or {}).items()
+        return {name: value for name, value in identity if name not in _OTHER_THAN_C3}
 
     roots = (directory.parent, Path("runs"))  # beside it, where all experiments were run together
     for run in (run for root in roots for run in find_runs(root / "c3_workers", "c3_workers")):

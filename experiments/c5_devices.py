@@ -6,24 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from experiments.harness import devices, run_directory
 from experiments.harness.claims import claim
 from experiments.harness.command import make_console, run_command, say
-from experiments.harness.devices import (
-    DeviceRun,
-    find_devices,
-    find_timed_runs,
-    published_device_runs,
-    read_device_runs,
-)
+from experiments.harness.devices import DeviceRun
 from experiments.harness.environment import describe_software
 from experiments.harness.run import result_options
-from experiments.harness.run_directory import (
-    check_directory,
-    default_directory,
-    find_runs,
-    finish_run,
-    open_run_directory,
-)
 from experiments.harness.settings import RepeatOptions, TimedSettings, parse_settings
 from experiments.harness.subprocesses import run_subprocess
 from jaxresnet.errors import TrainingFailed
@@ -64,37 +52,41 @@ def main(arguments: list[str]) -> None:
     """Parses the command line, trains in a process for each device, and reports."""
     settings = parse_settings(SETTINGS, EXPERIMENT, __doc__ or "", arguments)
     console = make_console()
-    others = [run for path in settings.timing.with_runs for run in find_timed_runs(path)]
+    others = [run for path in settings.timing.with_runs for run in devices.find_timed_runs(path)]
     source = {"--data": settings.images.data, "--data-dir": settings.images.data_dir}
     identity = {"experiment": EXPERIMENT, **source, **result_options(settings)}
     output = settings.output
-    directory = output.out or default_directory(EXPERIMENT, settings.model.model, identity)
-    check_directory(directory, EXPERIMENT)
-    devices = find_devices(settings.timing.devices)
-    with open_run_directory(
+    directory = output.out or run_directory.default_directory(
+        EXPERIMENT, settings.model.model, identity
+    )
+    run_directory.check_directory(directory, EXPERIMENT)
+    platforms = devices.find_devices(settings.timing.devices)
+    with run_directory.open_run_directory(
         directory, identity, asdict(settings), describe_software(), fresh=output.fresh
     ):
         failed = []
-        for device in devices:
+        for device in platforms:
             say(console, f"{EXPERIMENT}: training on {device}")
             passed_on = [*command_line(settings, _NOT_PASSED_ON), "--out", str(directory / device)]
             try:
                 run_subprocess("c2_timing", passed_on, {"JAX_PLATFORMS": device})
             except TrainingFailed as error:
                 failed.append(f"{device}: {error}")
-        own = sorted(run.resolve() for run in find_runs(directory, "c2_timing", parts=True))
-        runs = read_device_runs([*own, *others])
+        own = sorted(
+            run.resolve() for run in run_directory.find_runs(directory, "c2_timing", parts=True)
+        )
+        runs = devices.read_device_runs([*own, *others])
         if runs:
             write_report(directory, report(directory, runs), console)
             rows = [{**asdict(run), "images_per_second": run.rate} for run in runs]
-            finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
+            run_directory.finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
         if failed:
             raise TrainingFailed("\n".join(failed))
 
 
 def report(directory: Path, runs: list[DeviceRun]) -> Report:
     """Each device's epochs beside the labs' CPUs and GPUs."""
-    first, labs = runs[0].identity, published_device_runs()
+    first, labs = runs[0].identity, devices.published_device_runs()
     options = [f"{name} {value}" for name, value in first.items() if name.startswith("--")]
     introduction = [f"{runs[0].images:,} {first['images']} an epoch; {', '.join(options)}."]
     for run in runs[1:]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from experiments.harness.claims import OTHER_PROTOCOL, claim
 from experiments.harness.command import run_command
-from experiments.harness.epochs import Group, epoch_table, plot_by_epoch, seeds_note
+from experiments.harness.epochs import Group, epoch_table, plot_learning, seeds_note
 from experiments.harness.published import published
 from experiments.harness.results import Results, Series, describe_run, protocol_departures
 from experiments.harness.run import run_experiment
@@ -66,7 +66,7 @@ def report(results: Results[C6Settings]) -> Report:
         "C6: five optimizers",
         describe_run(results),
         [_table(results, groups)],
-        plot_by_epoch(results, list(groups.values())),
+        plot_learning(results, list(groups.values()), "epoch"),
         asked="Train the same network with five optimizers: which learns fastest, and what does it "
         "cost?",
         findings=[

@@ -4,11 +4,12 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-from jaxresnet.models.torch_names import CONVENTIONS
+from tyro.conf import Positional
 
 from experiments.harness.command import make_console, run_command, say
-from jaxresnet.options import one_of, option, parse_options
+from experiments.harness.settings import parse_settings, unpublished
+from jaxresnet.models.torch_names import CONVENTIONS
+from jaxresnet.options import one_of
 from jaxresnet.train.weights import check_destination, describe_model, load_model, write_weights
 
 EXPERIMENT = "convert_weights"
@@ -18,18 +19,14 @@ EXPERIMENT = "convert_weights"
 class ConvertSettings:
     """What is read and what is written."""
 
-    source: Annotated[Path, tyro.conf.Positional] = option(
-        MISSING, affects="result", published=False, says=""
-    )
+    source: Positional[Path] = unpublished(MISSING, affects="result")
     """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
     run's directory (its newest checkpoint), or a directory of weights."""
-    destination: Annotated[Path, tyro.conf.Positional] = option(
-        MISSING, affects="nothing", published=False, says=""
-    )
+    destination: Positional[Path] = unpublished(MISSING, affects="nothing")
     """Must not exist. A .pth, .pt or .safetensors file; a name without a suffix becomes a
     directory of weights as checkpoints have them."""
-    names: Annotated[str, one_of(CONVENTIONS, "convention")] = option(
-        "torchvision", affects="result", published=False, says=""
+    names: Annotated[str, one_of(CONVENTIONS, "convention")] = unpublished(
+        "torchvision", affects="result"
     )
     """PyTorch's names in the file that is written: fc and downsample, or linear and shortcut."""
 
@@ -39,8 +36,7 @@ SETTINGS = ConvertSettings
 
 def main(arguments: list[str]) -> None:
     """Parses the command line and converts."""
-    command = f"python -m experiments.{EXPERIMENT}"
-    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
     check_destination(settings.destination)
     options, weights = load_model(settings.source)
     write_weights(settings.destination, weights, settings.names)

@@ -14,12 +14,12 @@ from experiments.harness.command import make_console, run_command
 from experiments.harness.environment import describe_environment
 from experiments.harness.published import LABS, published
 from experiments.harness.run_directory import finish_run, open_run_directory
+from jaxresnet.models import summary
 from jaxresnet.models.layers import Conv, Linear
 from jaxresnet.models.resnet import ResNet, create_model
-from jaxresnet.models.summary import activations_mib, count_parameters, list_layers, parameters_mib
 from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
 from jaxresnet.options import option, parse_options
-from jaxresnet.report.document import Report, write_report
+from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.tables import MISSING, Table, number
 from jaxresnet.train.state import split_model
 
@@ -33,13 +33,16 @@ _WHERE_WRONG = (
     "gives convolutions biases that they do not have, and 1,000 classes; {note}. The number of "
     "parameters and gradients does not depend on the optimizer; what it keeps besides does."
 )
-# By the name in published.toml: the question, and which count answers it.
-_QUESTIONS = {
-    "q1_conv_layers": ("Q1: convolutions", "convolutions"),
-    "q2_last_linear_input": ("Q2: input of the last layer", "last_linear_input"),
-    "q3_parameters_sgd": ("Q3: parameters, SGD", "parameters"),
-    "q4_parameters_adam": ("Q4: parameters, Adam", "parameters"),
-}
+# A row's name, its count, and the labs' answers in published.toml.
+_ROWS = (
+    ("Q1: convolutions", "convolutions", "q1_conv_layers"),
+    ("  of them 1x1 shortcuts", "shortcuts", ""),
+    ("Q2: input of the last layer", "last_linear_input", "q2_last_linear_input"),
+    ("Q3: parameters, SGD", "parameters", "q3_parameters_sgd"),
+    ("Q4: parameters, Adam", "parameters", "q4_parameters_adam"),
+    ("  gradients, either", "gradients", ""),
+    ("C7: parameters without norm", "parameters_without_norm", "c7"),
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
 
     state: values that each optimizer keeps besides the parameters, by its name.
     """
-    modules = [layer.module for layer in list_layers(model, _IMAGE_SIZE)]
+    modules = [layer.module for layer in summary.list_layers(model, _IMAGE_SIZE)]
     convolutions = [module for module in modules if isinstance(module, Conv)]
     linear = [module for module in modules if isinstance(module, Linear)]
     network, params, batch_stats = split_model(model)
@@ -94,9 +97,9 @@ def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
         "convolutions": len(convolutions),
         "shortcuts": sum(module.kernel.shape[0] == 1 for module in convolutions),
         "last_linear_input": linear[-1].kernel.shape[0],
-        "parameters": count_parameters(model),
+        "parameters": summary.count_parameters(model),
         "gradients": size(jax.grad(loss), params, images),
-        "parameters_without_norm": count_parameters(bare),
+        "parameters_without_norm": summary.count_parameters(bare),
         "state": {name: size(optimizer.init, params) for name, optimizer in optimizers.items()},
     }
 
@@ -105,17 +108,12 @@ def report(counts: dict[str, Any], model: ResNet, bare: ResNet) -> Report:
     """The questions with all answers, what each optimizer keeps, and the layers."""
     stateless = [OPTIMIZERS[name].title for name, size in counts["state"].items() if size == 0]
     none_for = f", {' and '.join(stateless)} none" if stateless else ""
-    answers, claims = published()["questions"], []
-    for key, (question, name) in _QUESTIONS.items():
-        for lab in LABS:
-            agrees = str(counts[name]) in str(answers[key][lab])  # some answers give two numbers
-            text = f"{lab}: {question.partition(':')[0]}, {_answer(answers[key][lab])}"
-            claims.append(claim(text, f"{counts[name]:,}", agrees, "see the table's note"))
+    questions, claims = _compare_answers(counts)
     return Report(
         "Q1 to Q4: layers, parameters and optimizer state",
         'ResNet-18 with the CIFAR stem and 10 classes; every figure under "counted" comes from '
         "walking over the model that the experiments train.",
-        [_question_table(counts), _state_table(counts)],
+        [questions, _state_table(counts)],
         asked=(
             "How many convolutional layers are there (Q1), how wide is the last layer's input "
             "(Q2), and how many parameters and gradients are trained with SGD (Q3) and Adam (Q4)?"
@@ -135,29 +133,25 @@ def report(counts: dict[str, Any], model: ResNet, bare: ResNet) -> Report:
     )
 
 
-def _answer(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _question_table(counts: dict[str, Any]) -> Table:
-    """Each question with the count and what each lab said."""
-    answers = published()["questions"]
-    rows = [
-        [question, f"{counts[name]:,}", *(_answer(answers[key][lab]) for lab in LABS)]
-        for key, (question, name) in _QUESTIONS.items()
-    ]
-    none = [MISSING] * len(LABS)
-    rows.insert(1, ["  of them 1x1 shortcuts", f"{counts['shortcuts']:,}", *none])
-    rows.append(["  gradients, either", f"{counts['gradients']:,}", *none])
-    lab_c = _answer(published()["c7"]["lab-c"]["parameters"])
-    bare = f"{counts['parameters_without_norm']:,}"
-    rows.append(["C7: parameters without norm", bare, *none[1:], lab_c])
-    return Table(
-        "The questions: counted here, and what the labs answered",
-        ["question", "counted", *LABS],
-        rows,
-        _WHERE_WRONG.format(note=answers["lab_a_note"]),
-    )
+def _compare_answers(counts: dict[str, Any]) -> tuple[Table, list[Claim]]:
+    """An answer agrees if the number that is counted stands in it: some give two."""
+    questions = published()["questions"]
+    answers = {**questions, "c7": {"lab-c": published()["c7"]["lab-c"]["parameters"]}}
+    rows, claims = [], []
+    for title, name, key in _ROWS:
+        counted, row = counts[name], [title, f"{counts[name]:,}"]
+        for lab in LABS:
+            answer = answers.get(key, {}).get(lab, MISSING)
+            shown = f"{answer:,}" if isinstance(answer, int) else answer
+            row.append(shown)
+            if answer != MISSING:
+                text = f"{lab}: {title.partition(':')[0]}, {shown}"
+                agrees = str(counted) in str(answer)
+                claims.append(claim(text, f"{counted:,}", agrees, "see the table's note"))
+        rows.append(row)
+    columns = ["question", "counted", *LABS]
+    title = "The questions: counted here, and what the labs answered"
+    return Table(title, columns, rows, _WHERE_WRONG.format(note=questions["lab_a_note"])), claims
 
 
 def _state_table(counts: dict[str, Any]) -> Table:
@@ -181,14 +175,15 @@ def _state_table(counts: dict[str, Any]) -> Table:
 
 def _layer_table(title: str, model: ResNet, variant: str) -> Table:
     """The layers as torchsummary prints them, and its totals. variant: in published.toml's keys."""
-    layers = list_layers(model, _IMAGE_SIZE)
+    layers = summary.list_layers(model, _IMAGE_SIZE)
     rows = [[layer.name, layer.torch_shape, f"{layer.parameters:,}"] for layer in layers]
-    summary = published()["resnet18_summary"]
+    parameters, figures = summary.count_parameters(model), published()["resnet18_summary"]
     note = (
-        f"{len(layers)} rows; {count_parameters(model):,} parameters, all trainable; parameters "
-        f"{number(parameters_mib(model))} MB (published: {summary[f'params{variant}_mb']}), "
-        f"forward and backward pass {number(activations_mib(layers))} MB for one image "
-        f"(published: {summary[f'forward_backward{variant}_mb']})."
+        f"{len(layers)} rows; {parameters:,} parameters, all trainable; parameters "
+        f"{number(summary.parameters_mib(model))} MB "
+        f"(published: {figures[f'params{variant}_mb']}), forward and backward pass "
+        f"{number(summary.activations_mib(layers))} MB for one image "
+        f"(published: {figures[f'forward_backward{variant}_mb']})."
     )
     return Table(title, ["Layer (type)", "Output Shape", "Param #"], rows, note)
 

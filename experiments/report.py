@@ -4,15 +4,15 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 
 from experiments.harness.catalogue import list_published_experiments
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.run_directory import find_runs, finished_at, read_environment
+from experiments.harness.settings import parse_settings, unpublished
 from jaxresnet.errors import UserError
-from jaxresnet.options import option, parse_options, plural
+from jaxresnet.options import plural
 from jaxresnet.report.document import REPORT, Report, read_report
 from jaxresnet.report.html import to_html
 from jaxresnet.report.tables import Table
@@ -32,54 +32,42 @@ _INTRODUCTION = (
 class ReportSettings:
     """What is gathered, and where it goes."""
 
-    runs: Path = option(Path("runs"), affects="result", published=False, says="")
+    runs: Path = unpublished(Path("runs"), affects="result")
     """Where runs are looked for, however deep: the newest finished one of each experiment."""
-    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
+    out: Path = unpublished(Path("runs") / EXPERIMENT, affects="nothing")
     """Where report.md, report.html and their plots go."""
 
 
 SETTINGS = ReportSettings
 
 
-class _Section(NamedTuple):
-    """anchor: what links to the section name."""
-
-    experiment: str
-    run: Path
-    report: Report
-
-    @property
-    def anchor(self) -> str:
-        return self.experiment.partition("_")[0]
-
-
 def main(arguments: list[str]) -> None:
     """Parses the command line, gathers the runs, and writes the report."""
-    command = f"python -m experiments.{EXPERIMENT}"
-    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
     write_full_report(settings.runs, settings.out)
 
 
 def write_full_report(runs: Path, out: Path) -> None:
     """Raises UserError if no experiment has a finished run."""
-    console = make_console()
-    names = list_published_experiments()
-    sections = [
-        _Section(name, *newest)
-        for name in names
-        if (newest := _newest(find_runs(runs, name), console))
-    ]
-    if not sections:
+    console, names = make_console(), list_published_experiments()
+    newest = {name: run for name in names if (run := _newest(runs, name, console))}
+    if not newest:
         raise UserError(
             f"no finished run of {', '.join(names)} below {runs}: run one of them, "
             "python -m experiments.all --quick for all, or say where they are with --runs"
         )
-    missing = [name for name in names if name not in {s.experiment for s in sections}]
+    missing = [name for name in names if name not in newest]
     left_out = f" Not run yet: {', '.join(missing)}." if missing else ""
+    rows = [
+        [f"[{_anchor(name).upper()}](#{_anchor(name)})", claim.published, claim.here, claim.verdict]
+        for name, (_, report) in newest.items()
+        for claim in report.claims
+    ]
+    columns = ["", "the labs found", "this run found", "do they agree?"]
+    overview = Table("At a glance", columns, rows).to_markdown()
     out.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {_TITLE}", _INTRODUCTION + left_out, _overview(sections).to_markdown()]
-    parts += [_section(section, out) for section in sections]
-    markdown = "\n\n".join(parts) + "\n"
+    sections = [_section(name, run, report, out) for name, (run, report) in newest.items()]
+    markdown = "\n\n".join([f"# {_TITLE}", _INTRODUCTION + left_out, overview, *sections]) + "\n"
     (out / REPORT).write_text(markdown, encoding="utf-8")
     (out / "report.html").write_text(to_html(markdown, _TITLE, out), encoding="utf-8")
     for name in missing:
@@ -87,9 +75,9 @@ def write_full_report(runs: Path, out: Path) -> None:
     say(console, f"report: {out / REPORT} and {out / 'report.html'}")
 
 
-def _newest(runs: list[Path], console: Console) -> tuple[Path, Report] | None:
-    """The first of the runs whose report can be read, with it."""
-    for run in runs:
+def _newest(runs: Path, experiment: str, console: Console) -> tuple[Path, Report] | None:
+    """The newest of the experiment's runs whose report can be read, with it."""
+    for run in find_runs(runs, experiment):
         try:
             return run, read_report(run)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -97,31 +85,27 @@ def _newest(runs: list[Path], console: Console) -> tuple[Path, Report] | None:
     return None
 
 
-def _overview(sections: list[_Section]) -> Table:
-    """Every claim with its verdict, linked to its section."""
-    rows = [
-        [f"[{s.anchor.upper()}](#{s.anchor})", claim.published, claim.here, claim.verdict]
-        for s in sections
-        for claim in s.report.claims
+def _anchor(experiment: str) -> str:
+    """What links to an experiment's section name."""
+    return experiment.partition("_")[0]
+
+
+def _section(experiment: str, run: Path, report: Report, out: Path) -> str:
+    """An experiment's part of the report; copies its plots there."""
+    plots = {f"{experiment}_{plot}": run / plot for plot in report.plots}
+    for name, plot in plots.items():
+        shutil.copyfile(plot, out / name)
+    parts = [
+        f'<a id="{_anchor(experiment)}"></a>',
+        f"## {report.title}",
+        f"*{report.asked}*",
+        " ".join(report.findings),
+        *(table.to_markdown() for table in report.tables),
+        *(f"![{Path(name).stem}]({name})" for name in plots),
+        report.introduction,
+        _provenance(run, report),
     ]
-    columns = ["", "the labs found", "this run found", "do they agree?"]
-    return Table("At a glance", columns, rows)
-
-
-def _section(section: _Section, out: Path) -> str:
-    report = section.report
-    plots = [_copy(section.run / p, out, f"{section.experiment}_{p}") for p in report.plots]
-    parts = [f'<a id="{section.anchor}"></a>', f"## {report.title}", f"*{report.asked}*"]
-    parts += [" ".join(report.findings)]
-    parts += [table.to_markdown() for table in report.tables]
-    parts += [f"![{Path(plot).stem}]({plot})" for plot in plots]
-    parts += [report.introduction, _provenance(section.run, report)]
     return "\n\n".join(part for part in parts if part)
-
-
-def _copy(source: Path, out: Path, name: str) -> str:
-    shutil.copyfile(source, out / name)
-    return name
 
 
 def _provenance(run: Path, report: Report) -> str:
@@ -137,7 +121,7 @@ def _provenance(run: Path, report: Report) -> str:
     changed = sorted({name for start in environment["later_starts"] for name in start})
     later = f" A later start changed: {', '.join(changed)}." if changed else ""
     return (
-        f"Run `{os.path.relpath(run, Path.cwd())}`, finished {finished_at(run):%Y-%m-%d}:{device} "
+        f"Run `{os.path.relpath(run, Path.cwd())}`, finished {finished_at(run)[:10]}:{device} "
         f"Python {environment['python']}, {versions}, revision "
         f"{environment['git_revision'] or 'unknown'}{details}.{later}"
     )

@@ -3,13 +3,12 @@
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.bench.worker import Answer, Repeat, set_up_loader
+from experiments.bench.worker import Answer, Settings, Work, set_up_loader
 from jaxresnet import platform
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Split, normalise
@@ -18,37 +17,33 @@ from jaxresnet.data.loaders import LoaderOptions
 _LIBRARIES = {"jax": "JAX", "tensorflow": "TensorFlow"}  # the latter if the loader imports it
 
 
-def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
+def set_up(settings: Settings) -> tuple[Answer, Work]:
     """Makes the loader; see input.py for the settings."""
     platform.prepare_process()
-    timed, repeat = set_up_loader(partial(_make_epochs, settings), settings)
-    imported = [name for name in _LIBRARIES if name in sys.modules]
-    framework = ", ".join(
-        f"{_LIBRARIES[name]} {sys.modules[name].__version__}" for name in imported
-    )
-    return {"framework": framework, "transforms": settings["loader"]["loader"], **timed}, repeat
+    ready, work = set_up_loader(settings, _make_epochs)
+    imported = {title: sys.modules.get(name) for name, title in _LIBRARIES.items()}
+    versions = [f"{title} {module.__version__}" for title, module in imported.items() if module]
+    software = {"framework": ", ".join(versions), "transforms": settings["loader"]}
+    return {**software, **ready}, work
 
 
-def _make_epochs(settings: dict[str, Any]) -> Callable[[], Iterator[int]]:
+def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
     batch_size = settings["batch_size"]
     split = Split(np.load(settings["images"]), np.load(settings["labels"]))
-    options = LoaderOptions(**settings["loader"])
+    options = LoaderOptions(settings["loader"], settings["workers"])
     loader = options.create(split, AUGMENTATIONS["crop-flip"], batch_size, seed=0)
 
     def prepare(*arguments: Any) -> jax.Array:
         return normalise(loader.read(*arguments).images, settings["mean"], settings["std"])
 
     jitted = jax.jit(prepare, compiler_options=platform.compiler_options())
-    sizes = {min(batch_size, len(split)), len(split) % batch_size or batch_size}
-    compiled = {size: jitted.lower(*loader.arguments(size)).compile() for size in sizes}
+    sizes = [min(batch_size, len(split) - first) for first in range(0, len(split), batch_size)]
+    compiled = {size: jitted.lower(*loader.arguments(size)).compile() for size in set(sizes)}
     epochs = itertools.count()
 
     def begin_epoch() -> Iterator[int]:
-        left = len(split)
-        for arguments in loader.epoch(next(epochs)):
-            size = min(batch_size, left)
+        for size, arguments in zip(sizes, loader.epoch(next(epochs)), strict=True):
             compiled[size](*arguments).block_until_ready()
-            left -= size
             yield size
 
     return begin_epoch

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bench.worker import Answer, Repeat, set_up_steps
+from experiments.bench.worker import Answer, Settings, Work, set_up_steps
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
 from jaxresnet.models.resnet import ModelOptions
@@ -17,23 +16,15 @@ from jaxresnet.train.state import create_state, split_model
 from jaxresnet.train.step import make_train_step
 
 
-def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
+def set_up(settings: Settings) -> tuple[Answer, Work]:
     """Compiles the step; see step.py for the settings."""
     platform.prepare_process()
-
-    def make_product(values: np.ndarray) -> Callable[[], object]:
-        matrix = jnp.asarray(values).astype(settings["network"]["dtype"])
-        product = jax.jit(jnp.matmul, compiler_options=platform.compiler_options())
-        return lambda: product(matrix, matrix).block_until_ready()
-
-    timed, repeat = set_up_steps(partial(_make_step, settings), make_product, settings)
+    ready, step = set_up_steps(settings, _make_step, _make_product)
     process = {"threads": platform.cpu_threads(), "process_settings": platform.settings()}
-    return {"framework": f"JAX {jax.__version__}", **process, **timed}, repeat
+    return {"framework": f"JAX {jax.__version__}", **process, **ready}, step
 
 
-def _make_step(
-    settings: dict[str, Any], images: np.ndarray, labels: np.ndarray
-) -> Callable[[], object]:
+def _make_step(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Work:
     batch = jnp.asarray(images), jnp.asarray(labels)
     model = ModelOptions(**settings["network"]).create(settings["classes"], seed=0)
     network, params, batch_stats = split_model(model)
@@ -43,9 +34,16 @@ def _make_step(
     compiled = make_train_step(network, optimizer, standardise).lower(state, *batch).compile()
     platform.release_unused_memory()
 
-    def step() -> None:
+    def step() -> int:
         nonlocal state
         state, metrics = compiled(state, *batch)
         metrics["loss"].block_until_ready()
+        return len(images)
 
     return step
+
+
+def _make_product(settings: Settings, values: np.ndarray) -> Callable[[], object]:
+    matrix = jnp.asarray(values).astype(settings["dtype"])
+    product = jax.jit(jnp.matmul, compiler_options=platform.compiler_options())
+    return lambda: product(matrix, matrix).block_until_ready()

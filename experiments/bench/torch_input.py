@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.bench.worker import Answer, Repeat, set_up_loader
+from experiments.bench.worker import Answer, Settings, Work, set_up_loader
 
 try:
     import torchvision  # pyright: ignore[reportMissingImports]
@@ -20,31 +19,34 @@ except ImportError:
 
 _WITHOUT_TORCHVISION = "torchvision's operations written with PIL and torch"
 
-Transform = Callable[[Image.Image], torch.Tensor]
 
-
-def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
+def set_up(settings: Settings) -> tuple[Answer, Work]:
     """Makes the loader; see input.py for the settings."""
-
-    def make_epochs() -> Callable[[], Iterator[int]]:
-        images, labels = np.load(settings["images"]), np.load(settings["labels"])
-        transform = _make_transform(images.shape[1:3], settings)
-        dataset = ImageSet(images, labels.tolist(), transform)
-        loader = DataLoader(dataset, settings["batch_size"], True, num_workers=settings["workers"])
-        return lambda: (len(labels) for _, labels in loader)
-
-    timed, repeat = set_up_loader(make_epochs, settings)
+    ready, work = set_up_loader(settings, _make_epochs)
     library = f"torchvision {torchvision.__version__}" if torchvision else _WITHOUT_TORCHVISION
-    return {"framework": f"PyTorch {torch.__version__}", "transforms": library, **timed}, repeat
+    return {"framework": f"PyTorch {torch.__version__}", "transforms": library, **ready}, work
+
+
+def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
+    images, labels = np.load(settings["images"]), np.load(settings["labels"])
+    mean, std, padding = (settings[name] for name in ("mean", "std", "padding"))
+    transform = partial(transform_image, mean=mean, std=std, padding=padding)
+    if torchvision:
+        t = torchvision.transforms
+        steps = [t.RandomCrop(images.shape[1:3], padding), t.RandomHorizontalFlip(), t.ToTensor()]
+        transform = t.Compose([*steps, t.Normalize(mean, std)])
+    dataset = _ImageSet(images, labels.tolist(), transform)
+    loader = DataLoader(dataset, settings["batch_size"], True, num_workers=settings["workers"])
+    return lambda: (len(labels) for _, labels in loader)
 
 
 @dataclass
-class ImageSet(Dataset[tuple[torch.Tensor, int]]):
+class _ImageSet(Dataset[tuple[torch.Tensor, int]]):
     """Images (n, height, width, 3) uint8 and labels (n,), as torchvision.datasets.CIFAR10."""
 
     images: np.ndarray
     labels: Sequence[int]
-    transform: Transform
+    transform: Callable[[Image.Image], torch.Tensor]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,12 +69,3 @@ def transform_image(
     tensor = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
     channels = [torch.as_tensor(value).view(-1, 1, 1) for value in (mean, std)]
     return tensor.clone().sub_(channels[0]).div_(channels[1])
-
-
-def _make_transform(size: Sequence[int], settings: dict[str, Any]) -> Transform:
-    mean, std, padding = (settings[name] for name in ("mean", "std", "padding"))
-    if torchvision is None:
-        return partial(transform_image, mean=mean, std=std, padding=padding)
-    t = torchvision.transforms
-    steps = [t.RandomCrop(size, padding), t.RandomHorizontalFlip(), t.ToTensor()]
-    return t.Compose([*steps, t.Normalize(mean, std)])

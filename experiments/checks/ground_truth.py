@@ -9,37 +9,45 @@ import numpy as np
 
 from jaxresnet.train.clock import StepWatcher
 
+# dispatched: the call returns at once, as on a GPU; else it runs the step, as on a CPU here.
+# ahead: batches are made while the device computes, as by workers; else when asked for.
+# sync: the loop waits for each step.
+KINDS = {
+    "dispatched, in line": {"dispatched"},
+    "dispatched, ahead": {"dispatched", "ahead"},
+    "dispatched, in line, --sync-each-step": {"dispatched", "sync"},
+    "run by the call, in line": set[str](),
+    "run by the call, ahead": {"ahead"},
+}
+# Of the computation: errors of a stall that is shorter are taken relative to this.
+_LEAST_STALL = 0.05
+
 
 @dataclass(frozen=True)
-class Case:
-    """How a loader and a device behave.
+class Outcome:
+    """Seconds of a step, the mean of all but the first.
 
     Attributes:
-      delay, duration: of a batch and of a step, in seconds.
-      dispatched: the call returns at once, as on a GPU; else it runs the step, as on a CPU here.
-      ahead: batches are made while the device computes, as by workers; else when asked for.
-      sync: the loop waits for each step.
+      ratio: of the batch's delay to the step's duration.
+      intended_stall: what is not hidden behind the step before.
+      true_stall, true_compute: by the times at which the loader and the device themselves were
+        done, so that a sleep that lasts too long on a busy machine is no error.
+      stall, compute: as measured by the loop's own clock and watcher.
+      stall_error, compute_error: relative; error: the larger one.
+      stray: how far the measured stall is from the intended one, as a share of the step.
     """
 
-    delay: float
-    duration: float
-    dispatched: bool = False
-    ahead: bool = False
-    sync: bool = False
-
-    @property
-    def expected_stall(self) -> float:
-        """Of each step but the first: what is not hidden behind the step before."""
-        overlaps = self.ahead or (self.dispatched and not self.sync)
-        return max(0.0, self.delay - (self.duration if overlaps else 0.0))
-
-
-@dataclass(frozen=True)
-class Split:
-    """Seconds in all the steps of a case but the first."""
-
+    kind: str
+    ratio: float
+    intended_stall: float
+    true_stall: float
+    true_compute: float
     stall: float
     compute: float
+    stall_error: float
+    compute_error: float
+    error: float
+    stray: float
 
 
 class _Loss:
@@ -52,39 +60,40 @@ class _Loss:
         return np.zeros(())
 
 
-def run_case(case: Case, steps: int) -> tuple[Split, Split]:
-    """The loop's own clock and watcher on the case: (what they measured, what truly passed).
-
-    The truth is from the times at which the loader and the device themselves were done, so that
-    a sleep that lasts too long on a busy machine is no error.
-    """
+def run_case(kind: str, ratio: float, duration: float, steps: int) -> Outcome:
+    """Puts one of KINDS through the loop's own clock and watcher, `steps` times after a first."""
+    behaviour, delay = KINDS[kind], ratio * duration
     made, done = [], []
 
     def make_batch(_: int) -> tuple[()]:
-        time.sleep(case.delay)
+        time.sleep(delay)
         made.append(time.perf_counter())
         return ()
 
     def compute() -> None:
-        time.sleep(case.duration)
+        time.sleep(duration)
         done.append(time.perf_counter())
 
     with ThreadPoolExecutor(1) as workers, ThreadPoolExecutor(1) as device:
 
         def step(_images: int) -> dict[str, Any]:
             computation = device.submit(compute)
-            if not case.dispatched:
+            if "dispatched" not in behaviour:
                 computation.result()
             return {"loss": _Loss(computation), "correct": 0, "finite": True}
 
-        batches = (workers.map if case.ahead else map)(make_batch, range(steps))
+        batches = (workers.map if "ahead" in behaviour else map)(make_batch, range(steps + 1))
         with StepWatcher() as watcher:
-            for number in range(steps):
+            for number in range(steps + 1):
                 position = {"step": number, "epoch": 0, "batch": number, "images": 1}
-                watcher.take_step(position, batches, step, sync=case.sync)
+                watcher.take_step(position, batches, step, sync="sync" in behaviour)
             records = watcher.wait()[1:]
+    overlaps = "ahead" in behaviour or behaviour == {"dispatched"}
+    intended = max(0.0, delay - duration * overlaps)
     stalls = [max(0.0, ready - free) for ready, free in zip(made[1:], done[:-1], strict=True)]
-    return (
-        Split(sum(r["input_stall"] for r in records), sum(r["compute"] for r in records)),
-        Split(sum(stalls), done[-1] - done[0] - sum(stalls)),
-    )
+    true = sum(stalls) / steps, (done[-1] - done[0] - sum(stalls)) / steps
+    measured = [sum(r[part] for r in records) / steps for part in ("input_stall", "compute")]
+    scales = max(true[0], _LEAST_STALL * true[1]), true[1]
+    errors = [abs(m - t) / s for m, t, s in zip(measured, true, scales, strict=True)]
+    stray = abs(measured[0] - intended) / duration
+    return Outcome(kind, ratio, intended, *true, *measured, *errors, error=max(errors), stray=stray)

@@ -4,15 +4,16 @@ import io
 import itertools
 import tempfile
 import time
+import timeit
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from experiments.checks.ground_truth import Case, Split, run_case
+from experiments.checks.ground_truth import KINDS, Outcome, run_case
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.environment import describe_environment
 from experiments.harness.run_directory import finish_run, open_run_directory
@@ -31,16 +32,6 @@ BOUND = 0.05
 # Of a step: how far what passed may be from what was intended, as sleeps last longer on a busy
 # machine. A loop that lost its overlap with the device would be further off.
 STRAY_BOUND = 0.15
-# Of the computation: errors of a stall that is shorter are taken relative to this.
-_LEAST_STALL = 0.05
-
-KINDS: dict[str, dict[str, bool]] = {
-    "dispatched, in line": {"dispatched": True},
-    "dispatched, ahead": {"dispatched": True, "ahead": True},
-    "dispatched, in line, --sync-each-step": {"dispatched": True, "sync": True},
-    "run by the call, in line": {},
-    "run by the call, ahead": {"ahead": True},
-}
 _COST_STEPS, _COST_ROUNDS = 2_000, 5
 _INTRODUCTION = (
     "A loader that makes a batch in a known time and a device that takes a known time for a step, "
@@ -55,69 +46,33 @@ _NOTE = (
 )
 
 
+_option = partial(option, published=False, says="")
+
+
 @dataclass(frozen=True)
 class CheckSettings:
     """How long is checked, and where results go."""
 
-    ratios: tuple[float, ...] = option(
-        (0.2, 0.5, 0.9, 1.1, 2, 5), affects="result", published=False, says="", above=0
-    )
+    ratios: tuple[float, ...] = _option((0.2, 0.5, 0.9, 1.1, 2, 5), affects="result", above=0)
     """A batch's delay over a step's duration."""
-    step_seconds: float = option(0.2, affects="result", published=False, says="", above=0)
+    step_seconds: float = _option(0.2, affects="result", above=0)
     """What a step takes."""
-    steps: int = option(10, affects="result", published=False, says="", at_least=1)
+    steps: int = _option(10, affects="result", at_least=1)
     """Of each case, besides a first one."""
-    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
+    out: Path = _option(Path("runs") / EXPERIMENT, affects="nothing")
     """The run's directory."""
-    fresh: bool = option(False, affects="nothing", published=False, says="")
+    fresh: bool = _option(False, affects="nothing")
     """Delete what an earlier start left there first."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A case, what was measured and what truly passed."""
-
-    kind: str
-    ratio: float
-    case: Case
-    steps: int
-    measured: Split
-    true: Split
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}, ratio {self.ratio:g}"
-
-    @property
-    def stall_error(self) -> float:
-        """Relative; of a stall shorter than a twentieth of the computation, to that twentieth."""
-        least = _LEAST_STALL * self.true.compute
-        return abs(self.measured.stall - self.true.stall) / max(self.true.stall, least)
-
-    @property
-    def compute_error(self) -> float:
-        """Relative."""
-        return abs(self.measured.compute - self.true.compute) / self.true.compute
-
-    @property
-    def error(self) -> float:
-        return max(self.stall_error, self.compute_error)
-
-    @property
-    def stray(self) -> float:
-        """How far a step's measured stall is from the intended one, as a share of the step."""
-        measured = self.measured.stall / self.steps
-        return abs(measured - self.case.expected_stall) / self.case.duration
 
 
 COLUMNS: list[Column[Outcome]] = [
     Column("case, ratio of delay to step", lambda o: f"{o.kind}, {o.ratio:g}"),
-    Column("intended\nstall", lambda o: o.case.expected_stall, scale=1e3),
-    Column("true\nstall", lambda o: o.true.stall / o.steps, scale=1e3),
-    Column("measured\nstall", lambda o: o.measured.stall / o.steps, scale=1e3),
+    Column("intended\nstall", lambda o: o.intended_stall, scale=1e3),
+    Column("true\nstall", lambda o: o.true_stall, scale=1e3),
+    Column("measured\nstall", lambda o: o.stall, scale=1e3),
     Column("error", lambda o: o.stall_error, scale=100),
-    Column("true\ncom-\nputation", lambda o: o.true.compute / o.steps, scale=1e3),
-    Column("measured\ncom-\nputation", lambda o: o.measured.compute / o.steps, scale=1e3),
+    Column("true\ncom-\nputation", lambda o: o.true_compute, scale=1e3),
+    Column("measured\ncom-\nputation", lambda o: o.compute, scale=1e3),
     Column("error", lambda o: o.compute_error, scale=100),
 ]
 
@@ -133,19 +88,19 @@ def main(arguments: list[str]) -> None:
     settings = parse_options(CheckSettings, command, __doc__ or "", arguments)
     if not settings.ratios:
         raise UserError("--ratios needs at least one number")
-    console = make_console()
+    console, outcomes = make_console(), []
     identity, options = {"experiment": EXPERIMENT}, {o.name: o.value for o in options_of(settings)}
     environment = describe_environment()
     with open_run_directory(settings.out, identity, options, environment, fresh=settings.fresh):
-        outcomes, duration, steps = [], settings.step_seconds, settings.steps
-        for kind, behaviour in KINDS.items():
+        for kind in KINDS:
             for ratio in settings.ratios:
-                case = Case(ratio * duration, duration, **behaviour)
-                outcomes.append(Outcome(kind, ratio, case, steps, *run_case(case, steps + 1)))
+                outcomes.append(run_case(kind, ratio, settings.step_seconds, settings.steps))
             say(console, f"{kind}: checked")
         _report(settings, outcomes, instrument_cost(), console)
-    wrong = "; ".join(outcome.name for outcome in outcomes if outcome.error > BOUND)
-    strays = "; ".join(outcome.name for outcome in outcomes if outcome.stray > STRAY_BOUND)
+    wrong, strays = (
+        "; ".join(f"{o.kind}, ratio {o.ratio:g}" for o in outcomes if getattr(o, name) > bound)
+        for name, bound in (("error", BOUND), ("stray", STRAY_BOUND))
+    )
     if wrong:
         raise CheckFailed(f"further than {BOUND:.0%} from the truth: {wrong}")
     if strays:
@@ -161,36 +116,28 @@ def instrument_cost() -> float:
     The least of several rounds: what else the machine does is not theirs.
     """
     metrics = {"loss": np.float32(1), "correct": np.int32(1), "finite": np.bool(True)}
-    bare, full = [], []
+    batches, seconds = itertools.repeat(()), []
     for _ in range(_COST_ROUNDS):
-        batches = itertools.repeat(())
-        start = time.perf_counter()
-        for _ in range(_COST_STEPS):
-            next(batches)
-        bare.append(time.perf_counter() - start)
-        full.append(_instrumented(batches, metrics))
-    return (min(full) - min(bare)) / _COST_STEPS
-
-
-def _instrumented(batches: itertools.repeat, metrics: dict[str, Any]) -> float:
-    """The seconds of a loop as a training's, around nothing."""
-    progress = Progress(Console(file=io.StringIO()), 1, 1, _COST_STEPS, 1)
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        closing(RunLog(Path(directory), "no images", {})) as log,
-        progress,
-        StepWatcher() as watcher,
-    ):
-        progress.begin_epoch("nothing", 0, 0)
-        start = time.perf_counter()
-        for step in range(_COST_STEPS):
-            position = {"step": step, "epoch": 0, "batch": step, "images": 1}
-            watcher.take_step(position, batches, lambda _: metrics)
-            records = watcher.completed()
-            for record in records:
-                log.add_step("nothing", record)
-            progress.steps(records)
-        return time.perf_counter() - start
+        progress = Progress(Console(file=io.StringIO()), 1, 1, _COST_STEPS, 1)
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            closing(RunLog(Path(directory), "no images", {})) as log,
+            progress,
+            StepWatcher() as watcher,
+        ):
+            progress.begin_epoch("nothing", 0, 0)
+            start = time.perf_counter()
+            for step in range(_COST_STEPS):
+                position = {"step": step, "epoch": 0, "batch": step, "images": 1}
+                watcher.take_step(position, batches, lambda _: metrics)
+                records = watcher.completed()
+                for record in records:
+                    log.add_step("nothing", record)
+                progress.steps(records)
+            seconds.append(time.perf_counter() - start)
+    loop = {"stmt": "next(batches)", "globals": {"batches": batches}}
+    bare = timeit.repeat(**loop, number=_COST_STEPS, repeat=_COST_ROUNDS)
+    return (min(seconds) - min(bare)) / _COST_STEPS
 
 
 def _report(
@@ -199,11 +146,12 @@ def _report(
     worst = max(outcome.error for outcome in outcomes)
     stray = max(outcome.stray for outcome in outcomes)
     directory, plot = settings.out, "errors.png"
-    curves = []
-    for colour, kind in enumerate(KINDS):
-        errors = {o.ratio: 100 * o.error for o in outcomes if o.kind == kind}
-        curves.append(Curve(kind, list(errors.values()), colour, x=list(errors)))
-    ends = [min(settings.ratios), max(settings.ratios)]
+    ratios = settings.ratios
+    curves = [
+        Curve(kind, [100 * o.error for o in outcomes if o.kind == kind], colour, x=ratios)
+        for colour, kind in enumerate(KINDS)
+    ]
+    ends = [min(ratios), max(ratios)]
     plot_curves(
         directory / plot,
         f"Stall and computation of a step of {1e3 * settings.step_seconds:g} ms",

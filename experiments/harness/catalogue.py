@@ -1,4 +1,4 @@
-"""Which commands there are, found by looking at their files."""
+"""Which commands there are, by looking at their files."""
 
 import ast
 import re
@@ -14,18 +14,14 @@ def list_commands() -> dict[str, str]:
     """
     commands = {}
     for file in sorted(_ROOT.rglob("*.py"), key=lambda file: (len(file.parts), file)):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        assigned = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
-        if any(isinstance(target, ast.Name) and target.id == "EXPERIMENT" for target in assigned):
-            parts = file.relative_to(_ROOT).with_suffix("").parts
-            name = ".".join(part for part in parts if part != "__main__")
-            commands[name] = (ast.get_docstring(tree) or "").splitlines()[0]
+        text = file.read_text(encoding="utf-8")
+        if re.search("^EXPERIMENT = ", text, re.MULTILINE):
+            name = ".".join(file.relative_to(_ROOT).with_suffix("").parts)
+            description = ast.get_docstring(ast.parse(text)) or ""
+            commands[name.removesuffix(".__main__")] = description.partition("\n")[0]
     return commands
 
 
 def list_published_experiments() -> list[str]:
     """Those that rerun what was published, in the order of their letters and numbers."""
-    names = [name for name in list_commands() if re.match(r"[a-z]\d*_", name)]
-    return sorted(
-        names, key=lambda name: (name[0], int(re.sub(r"\D", "", name.split("_")[0]) or 0))
-    )
+    return [name for name in list_commands() if re.match(r"[a-z]\d*_", name)]

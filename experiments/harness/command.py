@@ -1,4 +1,4 @@
-"""From a shell to an experiment's main function and back to an exit status."""
+"""From a shell to a command's main function and back to an exit status."""
 
 import signal
 import sys
@@ -12,12 +12,10 @@ from jaxresnet.data.cache import cache_directory
 from jaxresnet.errors import CheckFailed, TrainingFailed, UserError
 from jaxresnet.train.interrupt import Stopped
 
-_PLAIN_WIDTH = 100
-
 
 def make_console() -> Console:
     """Standard output; wide enough for the tables where it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    return Console() if sys.stdout.isatty() else Console(width=100)
 
 
 def say(console: Console, line: str) -> None:
@@ -26,7 +24,7 @@ def say(console: Console, line: str) -> None:
 
 
 def run_command(main: Callable[[list[str]], None], *, computes: bool = True) -> None:
-    """Runs an experiment's main on the command line's arguments and exits with its status.
+    """Runs a command's main on the command line's arguments and exits with its status.
 
     computes: in this process; else its device is left to others.
 
@@ -36,25 +34,20 @@ def run_command(main: Callable[[list[str]], None], *, computes: bool = True) -> 
     platform.prepare_process()
     if computes:
         platform.cache_compiled_programs(cache_directory() / "compiled")
-    error_console = Console(stderr=True)
+    errors = Console(stderr=True)
 
-    def show_warning(message, *_args, **_kwargs) -> None:
-        error_console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    def print_error(message: str, style: str | None = None) -> None:
+        errors.print(message, style=style, markup=False, soft_wrap=True)
 
-    warnings.showwarning = show_warning
+    warnings.showwarning = lambda message, *_: print_error(f"warning: {message}", "yellow")
     try:
         main(sys.argv[1:])
-    except UserError as error:
-        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except (TrainingFailed, CheckFailed, OSError) as error:  # OSError: the disk is full, say
-        error_console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+    except (UserError, TrainingFailed, CheckFailed, OSError) as error:  # OSError: a full disk, say
+        print_error(f"error: {error}", "red")
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
-        error_console.print("interrupted")
+        print_error("interrupted")
         sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
-        error_console.print(
-            f"{stopped}; the same command, without --fresh, goes on from here", soft_wrap=True
-        )
+        print_error(f"{stopped}; the same command, without --fresh, goes on from here")
         sys.exit(stopped.exit_code)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,34 +23,22 @@ def describe_environment() -> dict[str, Any]:
 
 def describe_software() -> dict[str, Any]:
     """Versions and git revision; nothing that would start a device's backend."""
-    return {
-        "python": sys.version.split()[0],
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "git_revision": git_revision(),
-    }
-
-
-def describe_start() -> dict[str, Any]:
-    """By what one start of a run is told from another, in starts.jsonl."""
-    return {"machine": platform.machine(), "revision": git_revision()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
+    version = sys.version.split()[0]
+    return {"python": version, "packages": packages, "git_revision": git_revision()}
 
 
 @cache
 def git_revision() -> str | None:
     """The revision of the clone that this code runs from, with + if it has changes."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return output.stdout.strip()
+    with suppress(OSError, subprocess.SubprocessError):
+        if (root / ".git").exists():
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+    return None

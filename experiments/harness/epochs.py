@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from experiments.harness.results import Results, Series
 from jaxresnet.options import plural
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Column, Table, make_table, mean_and_deviation
-from jaxresnet.train.figures import BY_NAME, FIGURES, running_top1
+from jaxresnet.train.figures import BY_NAME, FIGURES, Record, running_top1
 
 _SQUEEZED = 4  # times as many images of the labs make the axis logarithmic
 
@@ -75,61 +75,35 @@ def seeds_note(groups: Sequence[Group]) -> str:
     return f" ±: the standard deviation over {seeds} seeds." if seeds > 1 else ""
 
 
-def plot_by_batch(results: Results, group: Group) -> list[str]:
-    """Loss and running top-1 after every batch, the labs' epochs dashed; the files' names."""
-    seen = np.cumsum([step["images"] for step in group.series[0].steps])
-    losses = [[step["loss"] for step in series.steps] for series in group.series]
-    top1s = [
-        np.concatenate(
-            [running_top1(list(steps)) for _, steps in groupby(series.steps, itemgetter("epoch"))]
-        )
-        for series in group.series
-    ]
-    return [
-        _plot(results, f"{key}_by_batch.png", key, seen, [(group, values)])
-        for key, values in (("loss", losses), ("top1", top1s))
-    ]
+def plot_learning(
+    results: Results, groups: Sequence[Group], by: Literal["batch", "epoch"]
+) -> list[str]:
+    """Loss and top-1 by batch (running, from the epoch's start) or epoch; the files' names."""
+    return [_plot(results, groups, by, key) for key in ("loss", "top1")]
 
 
-def plot_by_epoch(results: Results, groups: Sequence[Group]) -> list[str]:
-    """Loss and top-1 of each epoch of every group, the labs' dashed; the files' names."""
-    seen = np.arange(1, results.epochs + 1) * len(results.dataset.train)
-    names = []
-    for key in ("loss", "top1"):
-        values = [(group, [series.values(key) for series in group.series]) for group in groups]
-        names.append(_plot(results, f"{key}_by_epoch.png", key, seen, values))
-    return names
-
-
-def _plot(
-    results: Results,
-    name: str,
-    key: str,
-    seen: np.ndarray,
-    groups: Sequence[tuple[Group, Sequence]],
-) -> str:
-    """Each group's mean over its seeds, and each lab's curve; the file's name.
-
-    Args:
-      seen: training images, of each of a seed's values.
-      groups: with a sequence of values for each seed.
-    """
-    figure, images, last_seen = BY_NAME[key], len(results.dataset.train), seen[-1]
-    curves, epochs = [], range(1, results.epochs + 1)
-    for number, (group, values) in enumerate(groups):
-        means = (figure.scale * np.mean(values, 0)).tolist()
-        deviations = (
-            (figure.scale * np.std(values, 0, ddof=1)).tolist() if len(values) > 1 else None
-        )
-        curves.append(Curve(group.title, means, number, x=seen.tolist(), deviations=deviations))
+def _plot(results: Results, groups: Sequence[Group], by: str, key: str) -> str:
+    """Each group's mean over its seeds, and each lab's epochs, dashed."""
+    name, figure, images = f"{key}_by_{by}.png", BY_NAME[key], len(results.dataset.train)
+    curves, seen, last_seen = [], np.array([]), 0
+    for number, group in enumerate(groups):
+        records = [series.epochs if by == "epoch" else series.steps for series in group.series]
+        seen = np.cumsum([record["images"] for record in records[0]])
+        values = np.array([[record[key] for record in of_seed] for of_seed in records])
+        if by == "batch" and key == "top1":
+            values = np.array([_running_top1(of_seed) for of_seed in records])
+        means, deviations = figure.scale * values.mean(0), None
+        if len(values) > 1:
+            deviations = (figure.scale * values.std(0, ddof=1)).tolist()
+        curves.append(Curve(group.title, means.tolist(), number, False, seen.tolist(), deviations))
         for lab_number, (lab, figures) in enumerate(group.labs.items(), 1):
-            values = figure.scale * np.array(figures[figure.published])
-            x = TRAIN_IMAGES * np.arange(1, len(values) + 1)
+            published = figure.scale * np.array(figures[figure.published])
+            x = TRAIN_IMAGES * np.arange(1, len(published) + 1)
             last_seen = max(last_seen, x[-1])
-            label = lab if len(groups) == 1 else f"{group.title}, {lab}"
-            colour = lab_number if len(groups) == 1 else number
-            curves.append(Curve(label, values.tolist(), colour, True, x=x.tolist()))
-    seeds = max(len(group.series) for group, _ in groups)
+            alone = len(groups) == 1
+            label, colour = (lab, lab_number) if alone else (f"{group.title}, {lab}", number)
+            curves.append(Curve(label, published.tolist(), colour, True, x.tolist()))
+    seeds = max(len(group.series) for group in groups)
     band = f" (band: standard deviation over {seeds} seeds)" if seeds > 1 else ""
     plot_curves(
         results.directory / name,
@@ -139,9 +113,12 @@ def _plot(
         curves,
         f"solid: this run, {images:,} images an epoch{band}; dashed: the labs, {TRAIN_IMAGES:,} "
         "CIFAR-10 images an epoch",
-        marks=[
-            (images * epoch, f"epoch {epoch}" if epoch == 1 else f"{epoch}") for epoch in epochs
-        ],
+        marks=[(images * n, "epoch 1" if n == 1 else str(n)) for n in range(1, results.epochs + 1)],
         logarithmic_x=last_seen > _SQUEEZED * seen[-1],
     )
     return name
+
+
+def _running_top1(steps: list[Record]) -> np.ndarray:
+    epochs = groupby(steps, itemgetter("epoch"))
+    return np.concatenate([running_top1(list(epoch)) for _, epoch in epochs])

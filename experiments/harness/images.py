@@ -1,5 +1,7 @@
 """The images that the command line asks for, with what a person sees while they are read."""
 
+from functools import partial
+
 from rich.console import Console
 from rich.progress import Progress
 
@@ -17,8 +19,7 @@ def load_images(options: ImageOptions, console: Console) -> Dataset:
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("decoding images, once", total=None, visible=False)
-
-        def on_progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        return load_dataset(options, on_progress=on_progress, warn=warn)
+        show = partial(bar.update, task, visible=True)
+        return load_dataset(
+            options, on_progress=lambda done, total: show(completed=done, total=total), warn=warn
+        )

@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.harness.claims import OTHER_PROTOCOL, claim
-from experiments.harness.epochs import Group, epoch_table, plot_by_batch
+from experiments.harness.epochs import Group, epoch_table, plot_learning
 from experiments.harness.results import Results, describe_run, protocol_departures
 from jaxresnet.report.document import Claim, Report
 
@@ -38,7 +38,7 @@ def report_learning(
         title,
         f"{describe_run(results)} {remark}",
         [epoch_table(results, [group])],
-        plot_by_batch(results, group),
+        plot_learning(results, [group], "batch"),
         asked=asked,
         findings=findings,
         claims=_compare_top1(results, group),

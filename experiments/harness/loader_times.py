@@ -95,10 +95,7 @@ def plot_times(
 
 
 def best_number(times: Times) -> int:
-    """The smallest number of workers within one spread of the fastest.
-
-    The spread is from the least to the greatest time of the fastest number.
-    """
+    """The smallest whose median is within one spread (least to greatest) of the fastest's."""
     fastest = min(times.values(), key=median)
     bound = median(fastest) + max(fastest) - min(fastest)
     return min(workers for workers, values in times.items() if median(values) <= bound)

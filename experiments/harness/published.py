@@ -2,7 +2,7 @@
 
 import tomllib
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 # The source of images that all the labs trained on, and how many of them.
@@ -16,13 +16,13 @@ def published() -> dict[str, Any]:
 
     Top-1 is a fraction throughout, where some of the documents give per cents.
     """
-    text = resources.files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("published.toml").read_text(encoding="utf-8")
     return _with_fractions(tomllib.loads(text))
 
 
 def _with_fractions(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _with_fractions(part, key) for key, part in value.items()}
-    if name == "top1" and isinstance(value, list):
-        return [part / 100 if max(value) > 1 else part for part in value]
+    if name == "top1" and isinstance(value, list) and max(value) > 1:
+        return [part / 100 for part in value]
     return value

@@ -1,22 +1,20 @@
 """The results of a run, as its report sees them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
 from experiments.harness.published import SOURCE
 from experiments.harness.run_directory import finish_run
-from experiments.harness.settings import Settings, SettingsType, Variant
+from experiments.harness.settings import Settings, SettingsT, Variant
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.options import departures, describe_options
 from jaxresnet.train.figures import Record
-from jaxresnet.train.log import lines_of
 
 
 @dataclass(frozen=True)
 class Series:
-    """The results of one training: its lines in the run directory's logs."""
+    """The results of one training: its lines in the run directory's logs, by their names."""
 
     variant: Variant
     epochs: list[Record]
@@ -40,11 +38,11 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Results(Generic[SettingsType]):
-    """A finished run, as its report sees it. missing: the trainings that did not end."""
+class Results(Generic[SettingsT]):
+    """A run: the trainings that ended, and the titles of those that are missing."""
 
     directory: Path
-    settings: SettingsType
+    settings: SettingsT
     dataset: Dataset
     series: list[Series]
     missing: list[str]
@@ -65,66 +63,48 @@ class Results(Generic[SettingsType]):
             groups.setdefault(series.variant.value(option), []).append(series)
         return groups
 
-
-def load_results(
-    directory: Path, settings: SettingsType, variants: Sequence[Variant], dataset: Dataset
-) -> Results[SettingsType]:
-    """Reads a run's logs back: of the variants, those that were trained to their end."""
-    names = ("epochs", "steps", "starts", "test_batches")
-    series = [
-        Series(variant, *(lines_of(variant.series, directory / f"{name}.jsonl") for name in names))
-        for variant in variants
-    ]
-    finished = [s for s in series if len(s.epochs) == settings.training.epochs]
-    missing = [s.variant.title for s in series if s not in finished]
-    return Results(directory, settings, dataset, finished, missing)
+    def starts(self, key: str) -> str:
+        """On which machines, or by which revisions, the steps were taken; in words."""
+        values = (str(start[key]) for series in self.series for start in series.starts)
+        return " and ".join(dict.fromkeys(values))
 
 
 def write_summary(experiment: str, results: Results) -> None:
     """Writes summary.json: the main figures of each training."""
-    summary = {
-        "experiment": experiment,
-        "images": results.dataset.title,
-        "machine": starts_in_words(results.series, "machine"),
-        "series": {
-            series.variant.series: {
-                "learning_rate": series.learning_rate,
-                "compile_seconds": [start["compile"] for start in series.starts],
-                "mean_epoch_seconds": series.mean("seconds"),
-                "mean_loss": series.mean("loss"),
-                "mean_top1": series.mean("top1"),
-                "final": series.epochs[-1],
-            }
-            for series in results.series
-        },
+    series = {
+        s.variant.series: {
+            "learning_rate": s.learning_rate,
+            "compile_seconds": [start["compile"] for start in s.starts],
+            "mean_epoch_seconds": s.mean("seconds"),
+            "mean_loss": s.mean("loss"),
+            "mean_top1": s.mean("top1"),
+            "final": s.epochs[-1],
+        }
+        for s in results.series
     }
-    finish_run(results.directory, summary)
+    about = {"images": results.dataset.title, "machine": results.starts("machine")}
+    finish_run(results.directory, {"experiment": experiment, **about, "series": series})
 
 
 def describe_run(results: Results) -> str:
     """Settings, images and machine in a sentence, and whether the protocol is the published one."""
     settings = results.settings
-    rates = dict.fromkeys(
+    rates = [
         f"{series.variant.settings.optimizer.entry.title} at rate {series.learning_rate:g}"
         for series in results.series
-    )
-    parts = [
-        *describe_options(settings, type(settings)()),
-        results.train_images,
-        *rates,
-        starts_in_words(results.series, "machine"),
     ]
-    sentences = [f"{', '.join(parts)}."]
-    revisions = starts_in_words(results.series, "revision")
+    options = describe_options(settings, type(settings)())
+    parts = [*options, results.train_images, *dict.fromkeys(rates), results.starts("machine")]
+    sentences = f"{', '.join(parts)}."
+    revisions = results.starts("revision")
     if " and " in revisions:
-        sentences.append(f"Trained by several revisions of this code: {revisions}.")
+        sentences += f" Trained by several revisions of this code: {revisions}."
     if results.missing:
-        sentences.append(f"Left out, since they did not end: {'; '.join(results.missing)}.")
+        sentences += f" Left out, since they did not end: {'; '.join(results.missing)}."
     departed = protocol_departures(settings, results.dataset)
     if departed:
-        sentences.append(f"This is not the published protocol: {'; '.join(departed)}.")
-        return " ".join(sentences)
-    return f"The published protocol: {' '.join(sentences)}"
+        return f"{sentences} This is not the published protocol: {'; '.join(departed)}."
+    return f"The published protocol: {sentences}"
 
 
 def protocol_departures(settings: Settings, dataset: Dataset) -> list[str]:
@@ -133,9 +113,3 @@ def protocol_departures(settings: Settings, dataset: Dataset) -> list[str]:
     if not (dataset.name == SOURCE and dataset.published):
         departed.append(f"{dataset.title} from {dataset.location} instead of the published set")
     return departed
-
-
-def starts_in_words(series: Sequence[Series], key: str) -> str:
-    """Where the steps were taken, which need not be where the report is made; or by what code."""
-    found = dict.fromkeys(str(start[key]) for one in series for start in one.starts)
-    return " and ".join(found)

@@ -2,75 +2,54 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic
 
 from rich.console import Console
 
 from experiments.harness.command import make_console, say
-from experiments.harness.environment import describe_environment, describe_start
+from experiments.harness.environment import describe_environment, git_revision
 from experiments.harness.images import load_images
-from experiments.harness.results import Results, load_results, write_summary
-from experiments.harness.run_directory import (
-    check_directory,
-    default_directory,
-    open_run_directory,
-)
-from experiments.harness.settings import (
-    Settings,
-    SettingsType,
-    Variant,
-    make_variants,
-    parse_settings,
-)
+from experiments.harness.results import Results, Series, write_summary
+from experiments.harness.run_directory import check_directory, default_directory, open_run_directory
+from experiments.harness.settings import Settings, SettingsT, Variant, make_variants, parse_settings
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.options import changed_options
 from jaxresnet.report.document import Report, write_report
+from jaxresnet.train import training as trainings
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.clock import Diverged
-from jaxresnet.train.interrupt import StopRequest, stop_on_signals
-from jaxresnet.train.log import EventFiles, RunLog
+from jaxresnet.train.interrupt import stop_on_signals
+from jaxresnet.train.log import EventFiles, RunLog, lines_of
 from jaxresnet.train.loop import Trainer
 from jaxresnet.train.progress import Progress
-from jaxresnet.train.recipe import Recipe
 from jaxresnet.train.state import TrainState
-from jaxresnet.train.training import (
-    Programs,
-    Training,
-    build_training,
-    compile_programs,
-    initial_weights,
-)
 from jaxresnet.train.weights import weights_fingerprint
 
 
 @dataclass
-class Run(Generic[SettingsType]):
+class Run(Generic[SettingsT]):
     """A run whose directory is open. diverged: what went wrong with some of its trainings."""
 
     experiment: str
-    settings: SettingsType
+    settings: SettingsT
     dataset: Dataset
     directory: Path
     console: Console
     events: EventFiles | None
     diverged: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        # Compiling takes longer than a short training: equal ones share their programs.
-        # Only the last: trainings that share them come one after the other.
-        self._programs: dict[tuple[Recipe, type], Programs] = {}
+    _programs: dict[Any, trainings.Programs] = field(default_factory=dict)
 
     def train(self, variants: list[Variant]) -> None:
-        """Trains them one after the other, each from where an earlier start stopped.
+        """Trains one after the other, each from where an earlier start stopped; see Trainer.run.
 
-        Raises:
-          Stopped: see Trainer.run. One that diverges is noted, and the others go on.
+        One that diverges is noted, and the others are trained.
         """
-        dataset, start = self.dataset, describe_start()
+        dataset = self.dataset
+        start = {"machine": platform.machine(), "revision": git_revision()}
         sizes = (len(dataset.train), len(dataset.test))
         progress = Progress(self.console, len(variants), self.settings.training.epochs, *sizes)
         with (
@@ -79,42 +58,40 @@ class Run(Generic[SettingsType]):
             progress,
         ):
             for variant in variants:
-                self._train(variant, log, progress, stop)
+                training, options = self.training(variant), variant.settings.checkpoints
+                directory = self.directory / "checkpoints" / variant.series
+                try:
+                    with closing(Checkpoints(directory, options)) as checkpoints:
+                        Trainer(training, log, checkpoints, progress, stop, self.compile).run()
+                except Diverged as error:
+                    self.diverged.append(f"{variant.title}: {error}; try a lower --learning-rate")
+                    progress.say(f"{variant.title}: diverged")
 
-    def _train(self, variant: Variant, log: RunLog, progress: Progress, stop: StopRequest) -> None:
-        training = self.training(variant)
-        directory = self.directory / "checkpoints" / variant.series
-        try:
-            with closing(Checkpoints(directory, variant.settings.checkpoints)) as checkpoints:
-                Trainer(training, log, checkpoints, progress, stop, self.compile).run()
-        except Diverged as error:
-            self.diverged.append(f"{training.title}: {error}; try a lower --learning-rate")
-            progress.say(f"{training.title}: diverged")
-
-    def training(self, variant: Variant) -> Training:
+    def training(self, variant: Variant) -> trainings.Training:
         """All that a variant's training depends on, at its beginning."""
-        settings = variant.settings
-        return build_training(
-            variant.series, variant.title, settings.recipe, self.dataset, settings.loader
-        )
+        recipe, loader = variant.settings.recipe, variant.settings.loader
+        return trainings.build_training(variant.series, variant.title, recipe, self.dataset, loader)
 
-    def compile(self, training: Training, state: TrainState) -> Programs:
-        """compile_programs, but for what was compiled before."""
+    def compile(self, training: trainings.Training, state: TrainState) -> trainings.Programs:
+        """compile_programs, which takes longer than a short training, once for equal trainings.
+
+        Only the last programs are kept: trainings that share them come one after the other.
+        """
         key = (training.recipe, type(training.loader))
         if key not in self._programs:
-            self._programs = {key: compile_programs(training, state)}
+            self._programs = {key: trainings.compile_programs(training, state)}
         return self._programs[key]
 
     def finish(
-        self, variants: list[Variant], report: Callable[[Results[SettingsType]], Report]
+        self, variants: list[Variant], report: Callable[[Results[SettingsT]], Report]
     ) -> None:
-        """Reports what was trained to its end.
-
-        Raises:
-          TrainingFailed: some of the trainings diverged.
-        """
-        results = load_results(self.directory, self.settings, variants, self.dataset)
-        if results.series or not variants:
+        """Reports what was trained to its end; raises TrainingFailed if a training diverged."""
+        logs = [self.directory / f"{log.name}.jsonl" for log in fields(Series)[1:]]
+        series = [Series(v, *(lines_of(v.series, log) for log in logs)) for v in variants]
+        ended = [s for s in series if len(s.epochs) == self.settings.training.epochs]
+        missing = [s.variant.title for s in series if s not in ended]
+        results = Results(self.directory, self.settings, self.dataset, ended, missing)
+        if ended or not variants:
             write_report(self.directory, report(results), self.console)
             write_summary(self.experiment, results)
         if self.diverged:
@@ -124,12 +101,12 @@ class Run(Generic[SettingsType]):
 def run_experiment(
     experiment: str,
     description: str | None,
-    settings_type: type[SettingsType],
-    report: Callable[[Results[SettingsType]], Report],
+    settings_type: type[SettingsT],
+    report: Callable[[Results[SettingsT]], Report],
     arguments: list[str],
 ) -> None:
     """Trains what the command line asks for, and reports. See open_run, Run.train, Run.finish."""
-    settings = parse_settings(settings_type, experiment, description or "", arguments)
+    settings = parse_settings(settings_type, experiment, description, arguments)
     with open_run(experiment, settings) as run:
         variants = make_variants(settings)
         run.train(variants)
@@ -137,62 +114,47 @@ def run_experiment(
 
 
 @contextmanager
-def open_run(experiment: str, settings: SettingsType) -> Iterator[Run[SettingsType]]:
+def open_run(experiment: str, settings: SettingsT) -> Iterator[Run[SettingsT]]:
     """Checks everything that can be checked, loads the images and opens the run's directory.
 
-    Raises:
-      UserError: the data or the output directory are not usable; before anything long starts.
+    Raises UserError, before anything long starts, if the data or the directory are not usable.
     """
-    console, output = make_console(), settings.output
+    console, output, model = make_console(), settings.output, settings.model.model
     if output.verbose:
         for setting in platform.settings():
             say(console, f"{setting.name} = {setting.value}: {setting.why}")
-    if output.out is not None:
-        check_directory(output.out, experiment)
+    check_directory(output.out, experiment)
     dataset = load_images(settings.images, console)
-    variants = make_variants(settings)
-    largest = max(variant.settings.training.batch_size for variant in variants)
-    if largest > len(dataset.train):
+    images, batch_size = len(dataset.train), settings.training.batch_size
+    if batch_size > images:
         raise UserError(
-            f"--batch-size is {largest:,}, but there are only {len(dataset.train):,} training "
-            "images"
+            f"--batch-size is {batch_size:,}, but there are only {images:,} training images"
         )
-    identity = run_identity(experiment, settings, dataset, variants)
-    name = f"{dataset.name}-{settings.model.model}"
-    directory = output.out or default_directory(experiment, name, identity)
-    environment = {
-        **describe_environment(),
-        "images": dataset.title,
-        "data_location": dataset.location,
-        "data_fingerprint": identity["data fingerprint"],
-    }
+    identity = run_identity(experiment, settings, dataset)
+    directory = output.out or default_directory(experiment, f"{dataset.name}-{model}", identity)
+    data = {"data_location": dataset.location, "data_fingerprint": identity["data fingerprint"]}
+    environment = {**describe_environment(), "images": dataset.title, **data}
     events = EventFiles(directory / "events") if output.tensorboard else None
     with open_run_directory(directory, identity, asdict(settings), environment, fresh=output.fresh):
-        say(
-            console,
-            f"{experiment}: {settings.model.model} on {len(dataset.train):,} {dataset.title} "
-            f"({dataset.location}); results in {directory}",
-        )
+        trained_on = f"{images:,} {dataset.title} ({dataset.location})"
+        say(console, f"{experiment}: {model} on {trained_on}; results in {directory}")
         yield Run(experiment, settings, dataset, directory, console, events)
 
 
-def run_identity(
-    experiment: str, settings: Settings, dataset: Dataset, variants: list[Variant]
-) -> dict[str, Any]:
+def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """What the result depends on: two runs that agree in it are the same run."""
     options = result_options(settings)
     options |= {"--train-images": len(dataset.train), "--eval-images": len(dataset.test)}
-    # Also finds out now whether the weights fit, before anything is written.
-    _, weights = initial_weights(variants[0].settings.recipe, dataset)
+    # Also tells now whether the weights fit, before anything is written.
+    _, weights = trainings.initial_weights(settings.recipe, dataset)
     if settings.training.init_from is not None:
         options["--init-from"] = f"weights {weights_fingerprint(weights)}"
-    # Times of two devices must not come together in one result.
-    device = {"device": platform.device()} if settings.timed else {}
     return {
         "experiment": experiment,
         "images": dataset.title,
         "data fingerprint": dataset.fingerprint(),
-        **device,
+        # Times of two devices must not come together in one result.
+        **({"device": platform.device()} if settings.timed else {}),
         **options,
     }
 

@@ -2,47 +2,48 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from jaxresnet.data.loaders import LoaderOptions
-from jaxresnet.options import Option, option, options_of, parse_options, replace_options
+from jaxresnet.options import option, options_of, parse_options, replace_options
 from jaxresnet.train.checkpoint import CheckpointOptions
 from jaxresnet.train.recipe import Recipe
 
-SettingsType = TypeVar("SettingsType", bound="Settings")
+AnySettings = TypeVar("AnySettings")
+SettingsT = TypeVar("SettingsT", bound="Settings")
 
-# What --quick makes of the defaults.
-QUICK: dict[str, Any] = {"data": "synthetic", "width": 8, "epochs": 3}
+# An option that no published protocol fixes and no report names.
+unpublished = partial(option, published=False, says="")
 
 
 @dataclass(frozen=True)
 class OutputOptions:
     """Where results go."""
 
-    out: Path | None = option(None, affects="nothing", published=False, says="")
+    out: Path | None = unpublished(None, affects="nothing")
     """The run's directory. None: runs/<experiment>/<name made from the settings>."""
-    fresh: bool = option(False, affects="nothing", published=False, says="")
+    fresh: bool = unpublished(False, affects="nothing")
     """Delete what an earlier start of this run left, and begin anew."""
-    quick: bool = option(False, affects="nothing", published=False, says="")
+    quick: bool = unpublished(False, affects="nothing")
     """Change the defaults to a small run on built-in images, two or three minutes on two cores."""
-    verbose: bool = option(False, affects="nothing", published=False, says="")
+    verbose: bool = unpublished(False, affects="nothing")
     """Print what was switched on to make it fast, and why that is safe."""
-    tensorboard: bool = option(False, affects="nothing", published=False, says="")
+    tensorboard: bool = unpublished(False, affects="nothing")
     """Write event files for TensorBoard to events/ (needs the extra tensorboard)."""
 
 
 @dataclass(frozen=True)
 class Settings(Recipe):
-    """A recipe, and what its result does not depend on.
-
-    timed: whether times are the result, so that what they depend on belongs to a run's identity.
-    """
+    """A recipe, and what its result does not depend on."""
 
     loader: LoaderOptions = LoaderOptions()
     checkpoints: CheckpointOptions = CheckpointOptions()
     output: OutputOptions = OutputOptions()
+    QUICK: ClassVar[dict[str, Any]] = {"data": "synthetic", "width": 8, "epochs": 3}
+    # Whether times are the result, so that what they depend on belongs to a run's identity.
     timed: ClassVar[bool] = False
 
     @property
@@ -68,7 +69,7 @@ class SeedsOptions:
 class RepeatOptions:
     """How often times are taken."""
 
-    repeats: int = option(1, affects="result", published=False, says="", at_least=1)
+    repeats: int = unpublished(1, affects="result", at_least=1)
     """Train so many times, and report medians with the least and the greatest."""
 
 
@@ -79,53 +80,37 @@ class TimedSettings(Settings):
 
 
 def parse_settings(
-    settings_type: type[SettingsType], experiment: str, description: str, arguments: list[str]
-) -> SettingsType:
-    """Reads and checks the command line; --quick changes the defaults of the other options.
-
-    Raises:
-      UserError, SystemExit: see parse_options.
-    """
-    default = settings_type()
-    if "--quick" in arguments:
-        default = replace_options(default, **QUICK)
-    return parse_options(
-        settings_type, f"python -m experiments.{experiment}", description, arguments, default
-    )
+    settings_type: type[AnySettings], experiment: str, description: str | None, arguments: list[str]
+) -> AnySettings:
+    """parse_options for an experiment; --quick changes the defaults to the settings' QUICK."""
+    quick = getattr(settings_type, "QUICK", None) if "--quick" in arguments else None
+    default = replace_options(settings_type(), **quick) if quick else None
+    command = f"python -m experiments.{experiment}"
+    return parse_options(settings_type, command, description or "", arguments, default)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One training of a run.
-
-    Attributes:
-      series: its name in the logs. title: its name for people.
-      settings: the run's, with what this training has of its own.
-      repeat: counts from 0.
-    """
+    """One training of a run: its name in the logs, its name for people, and its own settings."""
 
     series: str
     title: str
     settings: Settings
-    repeat: int
 
     def value(self, name: str) -> Any:
         """The option of that name."""
-        return _by_name(self.settings)[name].value
+        return next(o.value for o in options_of(self.settings) if o.name == name)
 
 
 def make_variants(settings: Settings, **varied: Sequence[Any]) -> list[Variant]:
-    """One training for every combination of what varies, named by it.
+    """One training for every combination of what varies, by the settings or by `varied`.
 
     Repeats come round by round, so that a machine that slows down slows all of them alike.
-
-    Args:
-      varied: values by the name of an option, beside those that the settings list (see `varies`).
     """
-    options = _by_name(settings)
-    listed = {o.declared.varies: o.value for o in options.values() if o.declared.varies and o.value}
+    options = list(options_of(settings))
+    listed = {o.declared.varies: o.value for o in options if o.declared.varies and o.value}
     lists = {**listed, **varied}
-    repeats = options["repeats"].value if "repeats" in options else 1
+    repeats = next((o.value for o in options if o.name == "repeats"), 1)
     variants = []
     for repeat, *values in product(range(repeats), *lists.values()):
         own = replace_options(settings, **dict(zip(lists, values, strict=True)))
@@ -137,9 +122,5 @@ def make_variants(settings: Settings, **varied: Sequence[Any]) -> list[Variant]:
         if repeats > 1:
             series.append(f"repeat{repeat}")
             title.append(f"repeat {repeat + 1}")
-        variants.append(Variant("-".join(series), ", ".join(title), own, repeat))
+        variants.append(Variant("-".join(series), ", ".join(title), own))
     return variants
-
-
-def _by_name(settings: Settings) -> dict[str, Option]:
-    return {o.name: o for o in options_of(settings)}

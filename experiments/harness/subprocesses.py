@@ -16,24 +16,18 @@ def run_subprocess(
     """Runs python -m experiments.EXPERIMENT, which prints for itself.
 
     A signal to stop is passed on, once, so that it saves its state: hence its own session, which a
-    terminal's Ctrl-C does not reach.
-
-    Raises:
-      Stopped: by a signal, when it has ended.
-      TrainingFailed: it ended with another status than 0.
+    terminal's Ctrl-C does not reach. Raises Stopped when it has then ended.
     """
     command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
-    process = subprocess.Popen(
-        command, env={**os.environ, **(environment or {})}, start_new_session=True
-    )
+    variables = {**os.environ, **(environment or {})}
+    process = subprocess.Popen(command, env=variables, start_new_session=True)
     received: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:
         received.append(number)
         process.send_signal(number)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, pass_on) for number in signals}
+    previous = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = process.wait()
     finally:

@@ -1,10 +1,9 @@
-"""The layouts in which people keep a CIFAR set: each finds, lists and reads itself."""
+"""The layouts in which people keep CIFAR-10: each finds and reads itself."""
 
 import math
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,43 +14,42 @@ from jaxresnet.data.dataset import OnProgress, Split
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds, native_messages_dropped
 from jaxresnet.errors import UserError
 
-_DAMAGED = "the data set is cut short or damaged; fetch it again"
+NAME = "cifar10"  # in SOURCES and in TFDS
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_FILES = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
 _SHAPE = (32, 32, 3)
-_PIXELS = math.prod(_SHAPE)
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+_DAMAGED = "the data set is cut short or damaged; fetch it again"
 
 
 class Layout(ABC):
-    """A way to keep a CIFAR set.
+    """A way to keep the splits "train" and "test".
 
     Attributes:
       title: for people.
+      accepted: how a message asks for the directory that `find` takes.
       published: whether it holds the published images in their order, and no others.
+      watched: a pattern of the files to watch for changes.
     """
 
     title: ClassVar[str]
+    accepted: ClassVar[str]
     published: ClassVar[bool] = True
-
-    @abstractmethod
-    def accepted(self) -> str:
-        """How a message asks for the directory that `find` takes."""
+    watched: ClassVar[str] = "*"
 
     @abstractmethod
     def find(self, directory: Path) -> Path | None:
         """The folder in which the layout begins: the directory or one below it."""
 
-    def files(self, folder: Path) -> Iterable[Path]:
-        """The files to watch for changes."""
-        return [path for path in folder.iterdir() if path.is_file()]
-
     @abstractmethod
     def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
-        """One of `sizes`, for `read`, which checks the number of images and the labels."""
+        """A split, of `size` images if published, before the checks of `read`."""
 
     def read(
-        self, folder: Path, sizes: Mapping[str, int], classes: int, on_progress: OnProgress
+        self, folder: Path, sizes: Mapping[str, int], on_progress: OnProgress
     ) -> Iterator[Split]:
-        """The splits of those names and numbers of images, in order.
+        """The splits of those names and numbers of images.
 
         Raises:
           UserError: files are missing, cut short or damaged.
@@ -62,29 +60,25 @@ class Layout(ABC):
                 raise UserError(
                     f"{folder} has {len(split):,} {name} images, expected {size:,}: {_DAMAGED}"
                 )
-            wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
+            wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(CLASS_NAMES)))
             if wrong.size:
                 raise UserError(
                     f"{folder}: {name} image {wrong[0]} has label {split.labels[wrong[0]]}, "
-                    f"expected 0 to {classes - 1}: {_DAMAGED}"
+                    f"expected 0 to {len(CLASS_NAMES) - 1}: {_DAMAGED}"
                 )
             yield split
 
 
-@dataclass(frozen=True)
 class Tfds(Layout):
-    """As tensorflow_datasets prepares the set of that name."""
+    """As tensorflow_datasets prepares it."""
 
-    name: str
     title = "TFDS"
-
-    def accepted(self) -> str:
-        return f"a TFDS directory (holding {self.name})"
+    accepted = f"a TFDS directory (holding {NAME})"
 
     def find(self, directory: Path) -> Path | None:
-        for base in (directory / self.name, directory):
+        for base in (directory / NAME, directory):
             for folder in (base, *sorted(base.glob("*.*.*"), reverse=True)):
-                if any(folder.glob(f"{self.name}-train.*")):
+                if any(folder.glob(f"{NAME}-train.*")):
                     return folder
         return None
 
@@ -111,35 +105,26 @@ class Tfds(Layout):
         return Split(images[order], labels[order].astype(np.int32))
 
 
-@dataclass(frozen=True)
 class OfficialFiles(Layout):
-    """The files of the set's home page, those of a split of equal size.
+    """The files of the home page, unpacked to `folder`, those of a split of equal size."""
 
-    Attributes:
-      folder: which the archive unpacks to.
-      names: of the files by split, in order, without `suffix`.
-    """
-
-    folder: str
-    names: Mapping[str, tuple[str, ...]]
-    suffix: ClassVar[str] = ""
+    folder: ClassVar[str]
+    suffix: ClassVar[str]
 
     @abstractmethod
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         """(size, 3072) uint8 planes of red, green and blue, and (size,) labels."""
 
-    def accepted(self) -> str:
-        return f"a folder with {self.folder}"
-
     def find(self, directory: Path) -> Path | None:
         for folder in (directory / self.folder, directory):
-            if any((folder / f"{name}{self.suffix}").is_file() for name in self.names["train"]):
+            if any((folder / f"{name}{self.suffix}").is_file() for name in _FILES["train"]):
                 return folder
         return None
 
     def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
-        names, parts = self.names[split], []
-        for number, path in enumerate((folder / f"{name}{self.suffix}" for name in names), 1):
+        names, parts = _FILES[split], []
+        for number, name in enumerate(names, start=1):
+            path = folder / f"{name}{self.suffix}"
             if not path.is_file():
                 raise UserError(f"{path} is missing: {self.title} have {len(names)} {split} files")
             parts.append(self.read_file(path, size // len(names)))
@@ -149,19 +134,20 @@ class OfficialFiles(Layout):
         return Split(np.ascontiguousarray(images), labels.astype(np.int32))
 
 
-@dataclass(frozen=True)
 class PythonBatches(OfficialFiles):
-    """Pickled dictionaries, the labels under `label_key`."""
+    """Pickled dictionaries."""
 
-    label_key: bytes
     title = "python batches"
+    folder = "cifar-10-batches-py"
+    accepted = f"a folder with {folder}"
+    suffix = ""
 
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             with path.open("rb") as file:
                 batch = _ArraysOnly(file, encoding="bytes").load()
-            planes = np.asarray(batch[b"data"], np.uint8).reshape(size, _PIXELS)
-            return planes, np.asarray(batch[self.label_key]).reshape(size)
+            planes = np.asarray(batch[b"data"], np.uint8).reshape(size, math.prod(_SHAPE))
+            return planes, np.asarray(batch[b"labels"]).reshape(size)
         except Exception as error:  # a damaged pickle can raise anything
             raise UserError(f"{path} is no CIFAR python batch, or damaged: {error}") from error
 
@@ -169,63 +155,64 @@ class PythonBatches(OfficialFiles):
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays and nothing else: a pickle can name any function to be called."""
 
-    _ALLOWED: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
-
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"refusing to load {module_name}.{global_name}")
         # Old pickles name NumPy's former module, whose use warns.
-        return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
+        module_name = module_name.replace("numpy.core", "numpy._core")
+        if (module_name, global_name) not in (
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        ):
+            raise pickle.UnpicklingError(f"refusing to load {module_name}.{global_name}")
+        return super().find_class(module_name, global_name)
 
 
-@dataclass(frozen=True)
 class BinaryBatches(OfficialFiles):
-    """Records of `label_bytes` labels, of which the last counts, and the planes."""
+    """For each image a byte, the label, and the planes."""
 
-    label_bytes: int
     title = "binary batches"
+    folder = "cifar-10-batches-bin"
+    accepted = f"a folder with {folder}"
     suffix = ".bin"
 
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         content = np.fromfile(path, np.uint8)
-        expected = size * (self.label_bytes + _PIXELS)
+        expected = size * (1 + math.prod(_SHAPE))
         if content.size != expected:
             raise UserError(f"{path} has {content.size:,} bytes, expected {expected:,}: {_DAMAGED}")
         records = content.reshape(size, -1)
-        return records[:, self.label_bytes :], records[:, self.label_bytes - 1]
+        return records[:, 1:], records[:, 0]
 
 
-@dataclass(frozen=True)
 class ClassFolders(Layout):
-    """A folder of image files for each class: any number of them, by name, class after class."""
+    """A folder of image files for each class: any number of them, by name, class after class.
 
-    class_names: tuple[str, ...]
+    The test images may go by ImageNet's name for them, val.
+    """
+
     title = "class folders"
+    accepted = (
+        f"class folders of images (train/{CLASS_NAMES[0]}/*.png ... test/{CLASS_NAMES[-1]}/*.png)"
+    )
     published = False
-
-    def accepted(self) -> str:
-        first, *_, last = self.class_names
-        return f"class folders of images (train/{first}/*.png ... test/{last}/*.png)"
+    watched = "*/*/*"
 
     def find(self, directory: Path) -> Path | None:
-        return directory if all(_folder(directory, s).is_dir() for s in ("train", "test")) else None
-
-    def files(self, folder: Path) -> Iterable[Path]:
-        return [path for split in ("train", "test") for path in _images_in(_folder(folder, split))]
+        train, test, val = ((directory / name).is_dir() for name in ("train", "test", "val"))
+        return directory if train and (test or val) else None
 
     def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
-        paths = _images_in(_folder(folder, split))
+        root, val = folder / split, folder / "val"
+        if split == "test" and val.is_dir():
+            root = val
+        suffixes = {".png", ".jpg", ".jpeg", ".bmp"}
+        paths = sorted(path for path in root.glob("*/*") if path.suffix.lower() in suffixes)
         labels = [path.parent.name for path in paths]
-        if wrong := sorted({*labels} ^ {*self.class_names}):
+        if wrong := sorted({*labels} ^ {*CLASS_NAMES}):
             raise UserError(
-                f"{_folder(folder, split)}: expected a folder of images for each class "
-                f"({', '.join(self.class_names)}); missing or unexpected: {', '.join(wrong)}"
+                f"{root}: expected a folder of images for each class ({', '.join(CLASS_NAMES)}); "
+                f"missing or unexpected: {', '.join(wrong)}"
             )
         images = np.empty((len(paths), *_SHAPE), np.uint8)
         for index, path in enumerate(paths):
@@ -238,14 +225,8 @@ class ClassFolders(Layout):
                 raise UserError(f"{path} has shape {image.shape}, expected {_SHAPE}")
             images[index] = image
             on_progress(index + 1, len(paths))
-        return Split(images, np.array([self.class_names.index(x) for x in labels], np.int32))
+        return Split(images, np.array([CLASS_NAMES.index(label) for label in labels], np.int32))
 
 
-def _folder(directory: Path, split: str) -> Path:
-    """ImageNet's name for the test images will do too."""
-    validation = directory / "val"
-    return validation if split == "test" and validation.is_dir() else directory / split
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+# The first that is found is read.
+LAYOUTS: tuple[Layout, ...] = (Tfds(), PythonBatches(), BinaryBatches(), ClassFolders())

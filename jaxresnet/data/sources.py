@@ -40,7 +40,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class ImageOptions(SourceOptions):
-    """Images, and how many of them."""
+    """And how many of them."""
 
     train_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
     """Train on a fixed choice of so many images. None: all of them."""
@@ -51,11 +51,7 @@ class ImageOptions(SourceOptions):
 def load_dataset(
     options: ImageOptions, *, on_progress: OnProgress, warn: Callable[[str], None]
 ) -> Dataset:
-    """Loads the images that the options ask for.
-
-    Args:
-      on_progress: called with (done, in all) while images are decoded.
-      warn: called with a message when "auto" falls back to the built-in images.
+    """Loads the images asked for; `warn` is told if "auto" falls back to the built-in ones.
 
     Raises:
       UserError: the data cannot be had, are damaged, or fewer than asked for.

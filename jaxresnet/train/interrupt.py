@@ -16,10 +16,9 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Remembers the signal that asked the run to stop, if one did."""
+    """Remembers the signal that asked the run to stop, if any did."""
 
-    def __init__(self) -> None:
-        self._signal: int | None = None
+    _signal: int | None = None
 
     def __bool__(self) -> bool:
         return self._signal is not None

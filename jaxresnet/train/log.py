@@ -2,10 +2,11 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +29,23 @@ class JsonLines:
         """Forces what was appended to the disk."""
         os.fsync(self._file.fileno())
 
-    def keep(self, wanted: Callable[[Record], bool]) -> list[Record]:
-        """Drops the lines that are not wanted, and a last one cut short; returns the others.
-
-        Raises:
-          UserError: another line is damaged; the file is left as it is.
-        """
-        kept = [record for record in read_json_lines(self.path) if wanted(record)]
-        _write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+    def keep(self, wanted: Callable[[Record], bool]) -> None:
+        """Drops the lines that are not wanted, and a last one cut short; see read_json_lines."""
+        kept = [
+            json.dumps(record) + "\n" for record in read_json_lines(self.path) if wanted(record)
+        ]
+        _write_whole(self.path, "".join(kept))
         self._file.close()
         self._file = self.path.open("a", encoding="utf-8")
-        return kept
 
     def close(self) -> None:
         """Writes a CSV file of the same lines beside it, for spreadsheets."""
         self._file.close()
-        records = read_json_lines(self.path)
-        names = dict.fromkeys(name for record in records for name in record)
-        temporary = self.path.with_suffix(".csv.tmp")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(records)
-        temporary.replace(self.path.with_suffix(".csv"))
+        records, table = read_json_lines(self.path), io.StringIO()
+        writer = csv.DictWriter(table, dict.fromkeys(name for record in records for name in record))
+        writer.writeheader()
+        writer.writerows(records)
+        _write_whole(self.path.with_suffix(".csv"), table.getvalue())
 
 
 def read_json_lines(path: Path) -> list[Record]:
@@ -76,6 +71,11 @@ def read_json_lines(path: Path) -> list[Record]:
     return records
 
 
+def lines_of(series: str, path: Path) -> list[Record]:
+    """A series' lines of a file that a RunLog wrote."""
+    return [line for line in read_json_lines(path) if line["series"] == series]
+
+
 def append_json_line(path: Path, record: Record) -> None:
     """Adds one line after the last whole one of a file, and forces it to the disk."""
     with contextlib.closing(JsonLines(path)) as lines:
@@ -91,7 +91,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -112,32 +112,25 @@ class EventFiles:
             raise UserError(
                 "--tensorboard needs the package tensorboard: pip install 'jaxresnet[tensorboard]'"
             ) from error
-        self._create = Writer
-        self._directory = directory
+        self._create, self._directory = Writer, directory
         self._writers: dict[str, Writer] = {}
 
-    def rewrite(self, series: str, steps: Sequence[Record], epochs: Sequence[Record]) -> None:
-        """Makes a series' files anew, since lines cannot be taken out of them."""
-        if series in self._writers:
-            self._writers.pop(series).close()
-        shutil.rmtree(self._directory / series, ignore_errors=True)
-        for step in steps:
-            self.add_step(series, step)
-        for epoch in epochs:
-            self.add_epoch(series, epoch)
-
-    def add_step(self, series: str, record: Record) -> None:
-        self._add(series, "step", record["step"], record)
-
-    def add_epoch(self, series: str, record: Record) -> None:
-        self._add(series, "epoch", record["epoch"] + 1, record)
-
-    def _add(self, series: str, kind: str, at: int, record: Record) -> None:
+    def add(self, file: str, series: str, record: Record) -> None:
+        """Adds a line of steps or epochs; an epoch's number is how many were trained."""
+        if file not in ("steps", "epochs"):
+            return
+        kind, at = ("step", record["step"]) if file == "steps" else ("epoch", record["epoch"] + 1)
         if series not in self._writers:
             self._writers[series] = self._create(str(self._directory / series))
         for figure in FIGURES:
             if figure.header and figure.name in record:
                 self._writers[series].add_scalar(f"{kind}/{figure.name}", record[figure.name], at)
+
+    def remove(self, series: str) -> None:
+        """Deletes a series' files: single lines cannot be taken out of them."""
+        if series in self._writers:
+            self._writers.pop(series).close()
+        shutil.rmtree(self._directory / series, ignore_errors=True)
 
     def close(self) -> None:
         for writer in self._writers.values():
@@ -148,96 +141,56 @@ class RunLog:
     """The JSON-lines files of a run directory; each line names the series it belongs to.
 
     A series is one training among those that share the directory: an optimizer, as a rule.
+
+    Args:
+      images: what is trained on; it stands in every line.
+      start: by what this start of the run is known: machine, versions, revision.
+      events: written to as well.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        images: str,
-        start: Mapping[str, Any],
-        events: EventFiles | None = None,
+        self, directory: Path, images: str, start: Record, events: EventFiles | None = None
     ):
-        """
-        Args:
-          images: what is trained on, in words; it stands in every line.
-          start: by what this start of the run is known: machine, versions, revision.
-          events: written to as well.
-        """
-        self._events = events
-        self._images = images
-        self._start = start
-        self.steps = JsonLines(directory / "steps.jsonl")
-        self.epochs = JsonLines(directory / "epochs.jsonl")
-        self.test_batches = JsonLines(directory / "test_batches.jsonl")
-        self._starts = JsonLines(directory / "starts.jsonl")
+        self.directory, self.start, self._images, self._events = directory, start, images, events
+        files = ("steps", "epochs", "test_batches", "starts")
+        self._files = {name: JsonLines(directory / f"{name}.jsonl") for name in files}
 
-    def finished_epochs(self, series: str) -> int:
-        """How many epochs of a series were trained and evaluated."""
-        return len(lines_of(series, self.epochs.path))
+    def lines(self, file: str, series: str) -> list[Record]:
+        """A series' lines of steps, epochs, test_batches or starts."""
+        return lines_of(series, self._files[file].path)
 
-    def rewind(self, series: str, step: int, epoch: int) -> tuple[list[Record], int]:
-        """Forgets what a series wrote after its checkpoint.
+    def add(self, file: str, series: str, record: Record) -> None:
+        """Writes a line to one of the same files, and to the event files."""
+        self._files[file].append({"series": series, "data": self._images, **record})
+        if self._events is not None:
+            self._events.add(file, series, record)
 
-        Args:
-          step, epoch: the first of each that is not part of the checkpoint.
-
-        Returns:
-          The series' remaining step records and the number of its finished epochs.
-
-        Raises:
-          UserError: a file is damaged; see read_json_lines.
-        """
+    def rewind(self, series: str, step: int, epoch: int) -> None:
+        """Forgets a series' lines from `step` and `epoch` on: they are not in its checkpoint."""
 
         def before(key: str, bound: int) -> Callable[[Record], bool]:
             return lambda line: line["series"] != series or line[key] < bound
 
-        self.steps.keep(before("step", step))
-        self.epochs.keep(before("epoch", epoch))
-        finished = self.finished_epochs(series)
-        self.test_batches.keep(before("epoch", finished))
-        self._starts.keep(lambda _: True)
+        self._files["steps"].keep(before("step", step))
+        self._files["epochs"].keep(before("epoch", epoch))
+        self._files["test_batches"].keep(before("epoch", len(self.lines("epochs", series))))
+        self._files["starts"].keep(lambda _: True)
         self.rewrite_events(series)
-        return lines_of(series, self.steps.path), finished
 
     def rewrite_events(self, series: str) -> None:
         """Makes a series' event files, if they are wanted, from its lines."""
         if self._events is not None:
-            steps, epochs = (lines_of(series, log.path) for log in (self.steps, self.epochs))
-            self._events.rewrite(series, steps, epochs)
-
-    def add_start(self, series: str, step: int, compile_seconds: float) -> None:
-        """The run was started, or went on after `step` steps."""
-        record = {"step": step, "compile": compile_seconds, **self._start}
-        self._starts.append(self._line(series, record))
-
-    def add_step(self, series: str, record: Record) -> None:
-        self.steps.append(self._line(series, record))
-        if self._events is not None:
-            self._events.add_step(series, record)
-
-    def add_epoch(self, series: str, record: Record) -> None:
-        self.epochs.append(self._line(series, record))
-        if self._events is not None:
-            self._events.add_epoch(series, record)
-
-    def add_test_batch(self, series: str, epoch: int, batch: int, figures: Record) -> None:
-        self.test_batches.append(self._line(series, {"epoch": epoch, "batch": batch, **figures}))
-
-    def _line(self, series: str, record: Record) -> Record:
-        return {"series": series, "data": self._images, **record}
+            self._events.remove(series)
+            for file in ("steps", "epochs"):
+                for line in self.lines(file, series):
+                    self._events.add(file, series, line)
 
     def sync(self) -> None:
         """Forces all that was written to the disk."""
-        for log in (self.steps, self.epochs, self.test_batches, self._starts):
-            log.sync()
+        for file in self._files.values():
+            file.sync()
 
     def close(self) -> None:
-        for log in (self.steps, self.epochs, self.test_batches, self._starts):
-            log.close()
-        if self._events is not None:
-            self._events.close()
-
-
-def lines_of(series: str, path: Path) -> list[Record]:
-    """A series' lines of a file that a RunLog wrote."""
-    return [line for line in read_json_lines(path) if line["series"] == series]
+        with contextlib.ExitStack() as stack:  # closes all of them, though some may be damaged
+            for file in (*self._files.values(), *([self._events] if self._events else [])):
+                stack.callback(file.close)

@@ -1,7 +1,6 @@
 """What a person sees while training: bars in a terminal, plain lines elsewhere."""
 
 import time
-from types import TracebackType
 
 from rich import progress as bars
 from rich.console import Console
@@ -27,24 +26,18 @@ def format_duration(seconds: float) -> str:
 
 
 class Progress:
-    """Follows several trainings of equal length; use it as a context manager.
-
-    Args:
-      trainings: how many. epochs, train_images, eval_images: of each.
-    """
+    """Follows several trainings of equal length; use it as a context manager."""
 
     def __init__(
         self, console: Console, trainings: int, epochs: int, train_images: int, eval_images: int
     ):
-        self._console = console
-        self._trainings = trainings
-        self._epochs = epochs
+        self._console, self._trainings, self._epochs = console, trainings, epochs
         self._train_images = train_images
         self._epoch_work = train_images + EVAL_COST * eval_images
         self._work_total = trainings * epochs * self._epoch_work
         self._work_done = 0.0
         self._steps_seen = 0
-        self._rate = 0.0  # images per second
+        self._rate = 0.0  # images per second, averaged over the recent past
         self._last_line = time.monotonic()
         self._bars = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -61,12 +54,7 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def say(self, line: str) -> None:
@@ -77,8 +65,12 @@ class Progress:
         """A training is being compiled."""
         self._bars.reset(self._epoch_bar, description=f"{title}, compiling", state="")
 
+    def skip(self, epochs: int) -> None:
+        """Epochs that an earlier start of this run had finished."""
+        self._work_done += epochs * self._epoch_work
+
     def begin_epoch(self, title: str, epoch: int, images_done: int) -> None:
-        """An epoch begins, or goes on after `images_done` images."""
+        """An epoch begins, or continues after `images_done` images."""
         self._title = f"{title}, epoch {epoch + 1}/{self._epochs}"
         self._images = images_done
         self._seen, self._correct, self._loss = 0, 0, 0.0
@@ -88,13 +80,41 @@ class Progress:
     def steps(self, records: list[Record]) -> None:
         """Steps were finished."""
         for record in records:
-            self._seen += record["images"]
+            images = record["images"]
+            self._images += images
+            self._seen += images
+            self._work_done += images
             self._correct += record["correct"]
-            self._loss += record["loss"] * record["images"]
-            self._work_done += record["images"]
-            self._measure(record)
+            self._loss += record["loss"] * images
+            self._steps_seen += 1
+            if self._steps_seen > _SETTLING_STEPS:
+                rate = images / max(record["compute"] + record["input_stall"], 1e-9)
+                self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate
+            if self._steps_seen == _SETTLING_STEPS + _TIMED_STEPS:
+                self.say(
+                    f"about {self._time_left()} to go for {self._trainings} x "
+                    f"{plural(self._epochs, 'epoch')} of {self._train_images:,} images, "
+                    f"at {self._rate:,.0f} images/s"
+                )
         if records:
             self._show()
+
+    def _time_left(self) -> str:
+        return format_duration((self._work_total - self._work_done) / self._rate)
+
+    def _show(self) -> None:
+        state = f"loss {self._loss / self._seen:.3f}  top-1 {self._correct / self._seen:.1%}"
+        left = ""
+        if self._rate:
+            epoch_left = format_duration((self._train_images - self._images) / self._rate)
+            state += f"  {self._rate:,.0f} images/s  {epoch_left} left"
+            left = f"{self._time_left()} left"
+        self._bars.update(self._epoch_bar, completed=self._images, state=state)
+        self._bars.update(self._run_bar, completed=self._work_done, state=left)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > _PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            share = f"{self._images:,}/{self._train_images:,} images"
+            self.say(f"{self._title}: {share}  {state}" + (f"  (all: {left})" if left else ""))
 
     def evaluated(self, images: int) -> None:
         """Images of the test split were evaluated."""
@@ -109,38 +129,3 @@ class Progress:
             f"top-1 {record['top1']:.1%}, test loss {record['test_loss']:.3f}, "
             f"test top-1 {record['test_top1']:.1%}"
         )
-
-    def skip(self, epochs: int) -> None:
-        """Epochs that an earlier start of this run had finished."""
-        self._work_done += epochs * self._epoch_work
-
-    def _measure(self, record: Record) -> None:
-        """Averages the rate over the recent past, and estimates the whole once it is steady."""
-        self._steps_seen += 1
-        if self._steps_seen <= _SETTLING_STEPS:
-            return
-        rate = record["images"] / max(record["compute"] + record["input_stall"], 1e-9)
-        self._rate = rate if self._rate == 0 else 0.9 * self._rate + 0.1 * rate
-        if self._steps_seen == _SETTLING_STEPS + _TIMED_STEPS:
-            self.say(
-                f"about {self._time_left()} to go for {self._trainings} x "
-                f"{plural(self._epochs, 'epoch')} of {self._train_images:,} images, "
-                f"at {self._rate:,.0f} images/s"
-            )
-
-    def _time_left(self) -> str:
-        return format_duration((self._work_total - self._work_done) / self._rate)
-
-    def _show(self) -> None:
-        state = f"loss {self._loss / self._seen:.3f}  top-1 {self._correct / self._seen:.1%}"
-        images, left = self._images + self._seen, ""
-        if self._rate:
-            epoch_left = format_duration((self._train_images - images) / self._rate)
-            state += f"  {self._rate:,.0f} images/s  {epoch_left} left"
-            left = f"{self._time_left()} left"
-        self._bars.update(self._epoch_bar, completed=images, state=state)
-        self._bars.update(self._run_bar, completed=self._work_done, state=left)
-        if not self._console.is_terminal and time.monotonic() - self._last_line > _PLAIN_INTERVAL:
-            self._last_line = time.monotonic()
-            share = f"{images:,}/{self._train_images:,} images"
-            self.say(f"{self._title}: {share}  {state}" + (f"  (all: {left})" if left else ""))

@@ -1,6 +1,7 @@
 """The recipe: all that the result of a training depends on, known before anything is built."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,31 +11,24 @@ from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.options import one_of, option, plural
 
+_option = partial(option, affects="result", published=True)
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """How long, in which steps, from where."""
 
-    epochs: int = option(
-        5,
-        affects="result",
-        published=True,
-        says=lambda epochs: plural(epochs, "epoch"),
-        always=True,
-        at_least=1,
-    )
-    batch_size: int = option(
-        128, affects="result", published=True, says="batch size {}", always=True, at_least=1
-    )
-    augment: Annotated[str, one_of(AUGMENTATIONS, "augmentation")] = option(
-        "crop-flip", affects="result", published=True, says="augmentation {}"
+    epochs: int = _option(5, says=partial(plural, noun="epoch"), always=True, at_least=1)
+    batch_size: int = _option(128, says="batch size {}", always=True, at_least=1)
+    augment: Annotated[str, one_of(AUGMENTATIONS, "augmentation")] = _option(
+        "crop-flip", says="augmentation {}"
     )
     """What is done to training images at random."""
     seed: int = option(
         0, affects="result", published=False, says="seed {}", always=True, at_least=0, below=2**31
     )
     """Of the initial weights, the order of images and their augmentation."""
-    init_from: Path | None = option(None, affects="result", published=True, says="starting from {}")
+    init_from: Path | None = _option(None, says="starting from {}")
     """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
     kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
     weights. None: drawn from the seed."""

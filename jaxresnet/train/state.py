@@ -9,14 +9,11 @@ from flax import nnx
 
 from jaxresnet.models.resnet import ResNet
 
-# Nested dicts of arrays.
-Arrays = Any
+Arrays = Any  # nested dicts of arrays, by attribute name
 
 
 class TrainState(NamedTuple):
-    """step: () int32. params and batch_stats: nested dicts of arrays, by attribute name."""
-
-    step: jax.Array
+    step: jax.Array  # () int32
     params: Arrays
     batch_stats: Arrays
     opt_state: optax.OptState

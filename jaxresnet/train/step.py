@@ -1,5 +1,6 @@
-"""One training step and one evaluation step: pure functions, compiled ahead of time."""
+"""One training step and one evaluation step, pure functions; and the evaluation of a split."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxresnet import platform
-from jaxresnet.data.dataset import Batch
-from jaxresnet.train.figures import StepOutputs, cross_entropy, step_figures, test_figures
+from jaxresnet.data.dataset import Batch, Split
+from jaxresnet.data.loaders import eval_batches
+from jaxresnet.train.figures import FIGURES, Record, StepOutputs, cross_entropy
 from jaxresnet.train.state import Arrays, Network, TrainState
 
-# uint8 images (batch, height, width, 3) -> float32.
-Normalise = Callable[[Any], jax.Array]
+Normalise = Callable[[Any], jax.Array]  # uint8 images (batch, height, width, 3) -> float32
 Metrics = dict[str, jax.Array]
 
 
@@ -27,10 +28,7 @@ def make_train_step(
     """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
 
     metrics: the step's figures, and `finite`, whether the loss, and all parameters and statistics
-    after the step, are finite; all of shape ().
-
-    Args:
-      read: makes a batch inside the step; without it images and labels are taken.
+    after the step, are finite; all of shape (). read: makes a batch inside the step.
     """
 
     def train_step(state: TrainState, *arguments: Any) -> tuple[TrainState, Metrics]:
@@ -48,7 +46,8 @@ def make_train_step(
         (loss, (logits, batch_stats)), gradients = gradient(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        figures = step_figures(StepOutputs(loss, logits, labels, gradients, updates, params))
+        outputs = StepOutputs(loss, logits, labels, gradients, updates, params)
+        figures = {figure.name: figure.step(outputs) for figure in FIGURES if figure.step}
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
         state = TrainState(state.step + 1, params, batch_stats, opt_state)
         return state, {**figures, "finite": finite}
@@ -66,6 +65,30 @@ def make_eval_step(network: Network, normalise: Normalise):
         params: Arrays, batch_stats: Arrays, images: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> Metrics:
         logits, _ = network.apply(params, batch_stats, normalise(images), train=False)
-        return test_figures(logits, labels, mask)
+        tests = {figure.name: figure.test for figure in FIGURES if figure.test}
+        return {name: test(logits, labels).sum(where=mask) for name, test in tests.items()}
 
     return jax.jit(eval_step, compiler_options=platform.compiler_options())
+
+
+def evaluate(
+    eval_step: Callable[..., Metrics],
+    params: Arrays,
+    batch_stats: Arrays,
+    split: Split,
+    batch_size: int,
+    on_batch: Callable[[int, int, Record], Any] = lambda *_: None,
+) -> Record:
+    """The means over all images, `test_images`, and `test_seconds`.
+
+    params, batch_stats: on the device, where they stay. on_batch: called with each batch's number,
+    its images, and its figures' means.
+    """
+    start, totals = time.perf_counter(), {}
+    for number, (batch, mask) in enumerate(eval_batches(split, batch_size)):
+        sums = jax.device_get(eval_step(params, batch_stats, *jax.device_put((*batch, mask))))
+        images, values = int(mask.sum()), {name: value.item() for name, value in sums.items()}
+        totals = {name: totals.get(name, 0) + value for name, value in values.items()}
+        on_batch(number, images, {name: value / images for name, value in values.items()})
+    means = {name: total / len(split) for name, total in totals.items()}
+    return {**means, "test_images": len(split), "test_seconds": time.perf_counter() - start}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,22 +23,18 @@ from jaxresnet.train.weights import load_weights
 
 @dataclass(frozen=True)
 class Training:
-    """What trains by a recipe.
+    """What trains by a recipe."""
 
-    Attributes:
-      series: its name in the logs. title: its name for people.
-      sync_each_step: wait for each step before asking for the next batch.
-    """
-
-    series: str
-    title: str
+    series: str  # its name in the logs
+    title: str  # its name for people
     recipe: Recipe
     dataset: Dataset
     network: Network
     optimizer: optax.GradientTransformation
     initial_state: TrainState
     loader: Loader
-    sync_each_step: bool = False
+    steps_per_epoch: int  # a short last batch is a step too
+    sync_each_step: bool  # wait for each step before asking for the next batch
 
     @property
     def epochs(self) -> int:
@@ -48,22 +44,9 @@ class Training:
     def batch_size(self) -> int:
         return self.recipe.training.batch_size
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return steps_per_epoch(self.recipe, self.dataset)
-
-
-def steps_per_epoch(recipe: Recipe, dataset: Dataset) -> int:
-    """The short last batch is a step too."""
-    return math.ceil(len(dataset.train) / recipe.training.batch_size)
-
 
 def initial_weights(recipe: Recipe, dataset: Dataset) -> tuple[Network, Weights]:
-    """The network with its first weights: drawn from the seed, or from a file.
-
-    Raises:
-      UserError: the file's weights cannot be read or do not fit.
-    """
+    """The network with its first weights: drawn from the seed, or from a file; see load_weights."""
     model = recipe.model.create(len(dataset.class_names), recipe.training.seed)
     network, _, _ = split_model(model)
     drawn, path = weights_of(model), recipe.training.init_from
@@ -75,8 +58,9 @@ def build_training(
 ) -> Training:
     """All that a training depends on, at its beginning."""
     network, weights = initial_weights(recipe, dataset)
-    training = recipe.training
-    optimizer = recipe.optimizer.create(training.epochs * steps_per_epoch(recipe, dataset))
+    options, augment = recipe.training, AUGMENTATIONS[recipe.training.augment]
+    steps_per_epoch = math.ceil(len(dataset.train) / options.batch_size)
+    optimizer = recipe.optimizer.create(options.epochs * steps_per_epoch)
     return Training(
         series=series,
         title=title,
@@ -85,9 +69,8 @@ def build_training(
         network=network,
         optimizer=optimizer,
         initial_state=create_state(weights.params, weights.batch_stats, optimizer),
-        loader=loader.create(
-            dataset.train, AUGMENTATIONS[training.augment], training.batch_size, training.seed
-        ),
+        loader=loader.create(dataset.train, augment, options.batch_size, options.seed),
+        steps_per_epoch=steps_per_epoch,
         sync_each_step=loader.sync_each_step,
     )
 
@@ -103,15 +86,13 @@ class Programs:
 def compile_programs(training: Training, state: TrainState) -> Programs:
     """Compiles a training step for each size of batch, and the evaluation step, side by side."""
     dataset, loader, full = training.dataset, training.loader, training.batch_size
-    seed = training.recipe.training.seed
-    train_step = make_train_step(
-        training.network, training.optimizer, dataset.normalise, seed, loader.read
-    )
-    eval_step = make_eval_step(training.network, dataset.normalise)
+    network, seed = training.network, training.recipe.training.seed
+    train_step = make_train_step(network, training.optimizer, dataset.normalise, seed, loader.read)
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
     images = jax.ShapeDtypeStruct((full, *dataset.test.images.shape[1:]), np.uint8)
     labels, mask = (jax.ShapeDtypeStruct((full,), dtype) for dtype in (np.int32, bool))
+    eval_step = make_eval_step(network, dataset.normalise)
     lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))
     with ThreadPoolExecutor() as pool:
         *train_steps, evaluate = pool.map(lambda program: program.compile(), lowered)
@@ -119,14 +100,11 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
     return Programs(dict(zip(sizes, train_steps, strict=True)), evaluate)
 
 
-def trace_steps(training: Training, programs: Programs, directory: Any) -> int:
-    """Leaves a profiler's trace of the first steps of a training, but for two.
+def trace_steps(training: Training, programs: Programs, directory: Path) -> int:
+    """Leaves a profiler's trace of up to five steps after the first two; returns how many.
 
     Each is "train" with its number, and in it "input" is the wait for the batch. The directory
-    gets what TensorBoard, XProf and Perfetto open. An epoch may have fewer steps than wanted.
-
-    Returns:
-      How many steps were traced.
+    gets what TensorBoard, XProf and Perfetto open.
     """
     state, full = training.initial_state, training.batch_size
     batches = iter(training.loader.epoch(0))

@@ -6,165 +6,52 @@ on by PyTorch's names, so that there is one way into a model.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import safetensors.numpy
 from flax import nnx
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_names import (
-    Weights,
-    from_torch,
-    infer_model,
-    to_torch,
-    weights_of,
-)
+from jaxresnet.models.torch_names import Weights, from_torch, infer_model, to_torch, weights_of
 from jaxresnet.train.checkpoint import find_checkpoint, restore_weights, save_weights
 
 _TORCH_SUFFIXES = (".pth", ".pt")
 _TORCH_ARCHIVE = ".pth.tar"  # what PyTorch's ImageNet example writes, no tar archive
 _SAFETENSORS_SUFFIX = ".safetensors"
+_ACCEPTED = "a .safetensors file, a .pth or .pt file (with PyTorch), or a directory of weights"
 # Training scripts keep the state dict under one of these; the first is pytorch-cifar's.
 _WRAPPERS = ("net", "state_dict", "model_state_dict", "model")
-# What DataParallel and torch.compile put before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+# What DataParallel and torch.compile put before every name, one within the other.
+_PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")
 _NEEDS_TORCH = (
     "{} needs PyTorch, which is not installed: install torch, or use a .safetensors file instead"
 )
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a weight file or directory, by PyTorch's names.
-
-    Raises:
-      UserError: there is no such file, it cannot be read, or it holds no weights.
-    """
+    """All tensors of a weight file or directory, by PyTorch's names; UserError if none."""
     path = path.expanduser().resolve()
     if path.is_dir():
         return to_torch(restore_weights(find_checkpoint(path)))
     if not path.exists():
-        raise UserError(f"{path} does not exist; it should be {accepted()}")
+        raise UserError(f"{path} does not exist; it should be {_ACCEPTED}")
     if path.suffix in _TORCH_SUFFIXES or path.name.endswith(_TORCH_ARCHIVE):
-        return _read_torch(path)
-    if path.suffix == _SAFETENSORS_SUFFIX:
-        return _read_safetensors(path)
-    raise UserError(f"{path} is no weight file; it should be {accepted()}")
-
-
-def load_weights(path: Path, like: Weights) -> Weights:
-    """The weights of a file or directory for a network shaped as `like`.
-
-    Raises:
-      UserError: as read_tensors and from_torch do; the message names the file.
-    """
-    tensors = read_tensors(path)
-    try:
-        return from_torch(tensors, like)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def load_model(path: Path) -> tuple[dict[str, Any], Weights]:
-    """create_model's arguments, told from the tensors, and the weights.
-
-    Raises:
-      UserError: as read_tensors, infer_model and from_torch do; the message names the file.
-    """
-    tensors = read_tensors(path)
-    try:
-        options = infer_model(tensors)
-        like = weights_of(create_model(**options, rngs=nnx.Rngs(0)))
-        return options, from_torch(tensors, like)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def describe_model(options: dict[str, Any], weights: Weights) -> str:
-    """A network in words, from what load_model gives."""
-    values = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
-    norm = "" if options["norm"] == "batch" else ", without normalisation"
-    bias = ", with convolution bias" if options["conv_bias"] else ""
-    return (
-        f"{options['name']} of width {options['width']}, {options['stem']} stem, "
-        f"{options['num_classes']} classes{norm}{bias}, {values:,} parameters"
-    )
-
-
-def weights_fingerprint(weights: Weights) -> str:
-    """SHA-256 over all tensors in the order of their names, as 64 hex digits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(to_torch(weights._replace(batches=0)).items()):
-        digest.update(name.encode())
-        digest.update(tensor.data)
-    return digest.hexdigest()
-
-
-def write_weights(path: Path, weights: Weights, names: str) -> None:
-    """Writes the weights as the path's suffix says; a path without one becomes a directory.
-
-    names: PyTorch's names in files; directories have none. The file is there whole or not at all.
-
-    Raises:
-      UserError: see check_destination.
-    """
-    check_destination(path)
-    path = path.expanduser().resolve()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from error
-    if path.suffix == "":
-        save_weights(path, weights)
-        return
-    tensors = to_torch(weights, names)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        if path.suffix == _SAFETENSORS_SUFFIX:
-            from safetensors.numpy import save_file
-
-            save_file(tensors, temporary, metadata={"format": "pt"})
-        else:
-            import torch
-
-            torch.save({n: torch.from_numpy(tensor) for n, tensor in tensors.items()}, temporary)
-        temporary.replace(path)
-    except Exception as error:  # both libraries have errors of their own for a full disk
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_destination(path: Path) -> None:
-    """Raises UserError if write_weights could not write there: before any long work."""
-    path = path.expanduser()
-    if path.exists():
-        raise UserError(f"{path} exists; choose another name, or delete it first")
-    if path.suffix not in ("", _SAFETENSORS_SUFFIX, *_TORCH_SUFFIXES):
-        raise UserError(f"{path} has an unknown suffix; it should be {accepted()}")
-    if path.suffix in _TORCH_SUFFIXES:
+        tensors = _read_torch(path)
+    elif path.suffix == _SAFETENSORS_SUFFIX:
         try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise UserError(_NEEDS_TORCH.format(f"writing {path}")) from error
-
-
-def accepted() -> str:
-    """What weights can be read from and written to, in words."""
-    return "a .safetensors file, a .pth or .pt file (with PyTorch), or a directory of weights"
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return _strip_prefixes(load_file(path))
-    except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a .safetensors file: {error}") from error
+            tensors = safetensors.numpy.load_file(path)
+        except (safetensors.SafetensorError, OSError, KeyError) as error:
+            raise UserError(f"{path} cannot be read as a .safetensors file: {error}") from error
+    else:
+        raise UserError(f"{path} is no weight file; it should be {_ACCEPTED}")
+    return {_PREFIXES.sub("", name): tensor for name, tensor in tensors.items()}
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -193,15 +80,91 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     halves = (torch.bfloat16, torch.float16)  # NumPy has no bfloat16; float32 holds both exactly
     tensors = {n: t.float() if t.dtype in halves else t for n, t in content.items()}
     try:
-        return _strip_prefixes({name: tensor.detach().numpy() for name, tensor in tensors.items()})
+        return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     except TypeError as error:
         raise UserError(f"{path} holds tensors that are not plain arrays: {error}") from error
 
 
-def _strip_prefixes(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    def strip(name: str) -> str:
-        for prefix in (*_PREFIXES, *_PREFIXES):  # one within the other, in either order
-            name = name.removeprefix(prefix)
-        return name
+def load_weights(path: Path, like: Weights) -> Weights:
+    """The weights of a file or directory for a network shaped as `like`.
 
-    return {strip(name): tensor for name, tensor in tensors.items()}
+    Raises:
+      UserError: they cannot be read or do not fit; the message names the file.
+    """
+    tensors = read_tensors(path)
+    try:
+        return from_torch(tensors, like)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def load_model(path: Path) -> tuple[dict[str, Any], Weights]:
+    """create_model's arguments, told from the tensors, and the weights; see load_weights."""
+    tensors = read_tensors(path)
+    try:
+        options = infer_model(tensors)
+        like = weights_of(create_model(**options, rngs=nnx.Rngs(0)))
+        return options, from_torch(tensors, like)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def describe_model(options: dict[str, Any], weights: Weights) -> str:
+    """A network for people, from what load_model gives."""
+    values = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
+    norm = "" if options["norm"] == "batch" else ", without normalisation"
+    bias = ", with convolution bias" if options["conv_bias"] else ""
+    return (
+        f"{options['name']} of width {options['width']}, {options['stem']} stem, "
+        f"{options['num_classes']} classes{norm}{bias}, {values:,} parameters"
+    )
+
+
+def weights_fingerprint(weights: Weights) -> str:
+    """SHA-256 over all tensors in the order of their names, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(to_torch(weights._replace(batches=0)).items()):
+        digest.update(name.encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+def check_destination(path: Path) -> None:
+    """Raises UserError if write_weights could not write there: before any long work."""
+    path = path.expanduser()
+    if path.exists():
+        raise UserError(f"{path} exists; choose another name, or delete it first")
+    if path.suffix not in ("", _SAFETENSORS_SUFFIX, *_TORCH_SUFFIXES):
+        raise UserError(f"{path} has an unknown suffix; it should be {_ACCEPTED}")
+    if path.suffix in _TORCH_SUFFIXES and find_spec("torch") is None:
+        raise UserError(_NEEDS_TORCH.format(f"writing {path}"))
+
+
+def write_weights(path: Path, weights: Weights, names: str) -> None:
+    """Writes the weights as the path's suffix says; a path without one becomes a directory.
+
+    names: PyTorch's names in files; directories have none. A file is there whole or not at all.
+    """
+    check_destination(path)
+    path = path.expanduser().resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror})") from error
+    if path.suffix == "":
+        save_weights(path, weights)
+        return
+    tensors = to_torch(weights, names)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        if path.suffix == _SAFETENSORS_SUFFIX:
+            safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            import torch
+
+            torch.save({n: torch.from_numpy(tensor) for n, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    except Exception as error:  # both libraries have errors of their own for a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -4,12 +4,11 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
-from experiments.bench.worker import Answer, Repeat
+from experiments.bench.worker import Answer, Settings, Work
 
 
-def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
+def set_up(settings: Settings) -> tuple[Answer, Work]:
     """fails: "at once", or "later" in the second round. log: a file for whose turn it is."""
     if settings["fails"] == "at once":
         raise ValueError("a made-up failure")
@@ -17,12 +16,12 @@ def set_up(settings: dict[str, Any]) -> tuple[Answer, Repeat]:
     Path(settings["pid_file"]).write_text(str(os.getpid()))
     rounds = iter(range(1, 100))
 
-    def repeat(count: int) -> Answer:
+    def work() -> int:
         if next(rounds) == 2 and settings["fails"] == "later":
             os.kill(os.getpid(), signal.SIGKILL)
         with Path(settings["log"]).open("a") as log:
             log.write(settings["name"])
         time.sleep(settings["sleep"])
-        return {"seconds": [0.5] * count, "images": 3 * count}
+        return 3
 
-    return {"name": settings["name"]}, repeat
+    return {"name": settings["name"]}, work

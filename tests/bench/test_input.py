@@ -64,6 +64,12 @@ def test_bad_options_are_named(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_bad_directory_is_refused_before_images_are_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(bench_input, "load_images", None)
+    assert command(bench_input.main, "--out", Path(__file__).parent) == 2
+    assert "holds files but no run" in capsys.readouterr().err
+
+
 def test_the_transforms_are_torchvisions():
     torch = pytest.importorskip("torch")
     image_module = pytest.importorskip("PIL.Image")

@@ -1,11 +1,14 @@
 """The benchmark of a training step: what it writes, and what it says to bad input."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.bench import benchmark, step
-from experiments.bench.contest import Contest, Result
+from experiments.bench.contestant import Contestant
 from tests.bench.results import HAS_TORCH, check_outputs, read_results
 from tests.experiments.running import ROOT, command
 
@@ -49,6 +52,15 @@ def test_a_torch_compile_that_fails_is_left_out_with_its_reason(directory):
     assert "PyTorch compiled is left out, since it failed: " + reason.splitlines()[0] in report
 
 
+@pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed (extra: interop)")
+@pytest.mark.parametrize("module", ["torch_step", "torch_input"])
+def test_pytorch_is_measured_without_jax(module):
+    if module == "torch_input":
+        pytest.importorskip("PIL")
+    code = f"import sys, experiments.bench.{module}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_the_arithmetic_of_resnet18():
     # Products by hand, for one image: the stem, four stages, the linear layer.
     stem, stages, linear = 1_769_472, 150_994_944 + 3 * 134_217_728, 5_120
@@ -56,40 +68,42 @@ def test_the_arithmetic_of_resnet18():
     assert step.step_gflop(step.StepSettings()) == pytest.approx(expected)
 
 
-def made_up(name: str, seconds: list[float], pytorch: bool) -> Result:
-    """Two steps of 4 images in each round, each of so many seconds."""
+def made_up(seconds: list[float]) -> list[dict[str, Any]]:
+    """A contestant's answers: two steps of 4 images in each round, each of so many seconds."""
     start = {
-        "framework": name,
+        "framework": "made up",
         "threads": 2,
         "first_step_seconds": 1.0,
         "process_settings": [],
         "matrix_product_gflops": 100.0,
     }
-    answers = [
+    return [start] + [
         {"seconds": [s, s], "images": 8, "page_faults": 6, "peak_memory_mb": 500} for s in seconds
     ]
-    return Result(name, pytorch, start, answers)
 
 
 def test_the_report_compares_with_the_fastest_of_pytorch_and_is_replaced(tmp_path, monkeypatch):
-    jaxresnet = made_up("jaxresnet", [0.2, 0.2, 0.2], pytorch=False)
-    pytorch = [made_up("A", [0.4, 0.1, 0.4], True), made_up("B", [0.2, 0.8, 0.8], True)]
+    jaxresnet = {"jaxresnet": made_up([0.2, 0.2, 0.2])}
+    eager, compiled = made_up([0.4, 0.1, 0.4]), made_up([0.2, 0.8, 0.8])
+    pytorch = jaxresnet | {"PyTorch eager": eager, "PyTorch compiled": compiled}
+    broken = {name: [{"error": "it is broken\nmore"}] for name in pytorch} | jaxresnet
     row = "| 200.0 (200.0-200.0) | 20.0 | 1.00 (1.00-1.00) | 50.0 | 50 | 3 | 500 | 1.0 |"
     monkeypatch.setattr(step, "step_gflop", lambda _: 10.0)
-    monkeypatch.setattr(benchmark, "find_torch", lambda _: None)
-    for results, left_out, reference, part in [
-        ([jaxresnet], {}, "jaxresnet", row),
-        ([jaxresnet], {}, "jaxresnet", "PyTorch is not installed here"),
-        ([jaxresnet, *pytorch], {}, "the fastest of PyTorch", "| 20.0 | 1.00 (0.50-2.00) |"),
-        ([jaxresnet], {"C": "it is broken\nmore"}, "jaxresnet", "it failed: it is broken\n"),
+    for answers, python, reference, part in [
+        (jaxresnet, None, "jaxresnet", row),
+        (jaxresnet, None, "jaxresnet", "PyTorch is not installed here"),
+        (pytorch, "python", "the fastest of PyTorch", "| 20.0 | 1.00 (0.50-2.00) |"),
+        (broken, "python", "jaxresnet", "it failed: it is broken\n"),
     ]:
-        contest = Contest(results, left_out)
-        monkeypatch.setattr(benchmark, "run_contest", lambda *_, contest=contest: contest)
-        assert command(step.main, "--out", tmp_path) == 0
+        monkeypatch.setattr(benchmark, "find_torch", lambda _, python=python: python)
+        monkeypatch.setattr(
+            Contestant, "answers", lambda self, *_, answers=answers: (a for a in answers[self.name])
+        )
+        assert command(step.main, "--rounds", 3, "--out", tmp_path) == 0
         assert read_results(tmp_path)["compared_with"] == reference
         report = (tmp_path / "report.md").read_text()
         assert part in report
-        assert ("PyTorch is not installed" in report) == (len(results) == 1 and not left_out)
+        assert ("PyTorch is not installed" in report) == (python is None)
 
 
 @pytest.mark.parametrize(

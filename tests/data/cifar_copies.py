@@ -1,65 +1,44 @@
-"""Small CIFAR sets, and writers of each layout that people keep them in."""
+"""A small CIFAR-10, and writers of each layout that people keep it in."""
 
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from jaxresnet.data.cifar import CIFAR10, CifarSet
-from jaxresnet.data.cifar_layouts import BinaryBatches, Layout, OfficialFiles, PythonBatches
+from jaxresnet.data.cifar import CIFAR10
+from jaxresnet.data.cifar_layouts import CLASS_NAMES
 from jaxresnet.data.dataset import Split
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
 
 Splits = dict[str, Split]
 
 SIZES = {"train": 100, "test": 20}
-_FILES = {"train": ("train",), "test": ("test",)}
-SETS = {
-    "CIFAR-10": replace(CIFAR10, sizes=SIZES),
-    # As CIFAR-100 is kept: a file for each split, with two labels for each image.
-    "two labels": replace(
-        CIFAR10,
-        name="cifar100",
-        title="CIFAR-100 images",
-        sizes=SIZES,
-        official=(
-            PythonBatches("cifar-100-python", _FILES, b"fine_labels"),
-            BinaryBatches("cifar-100-binary", _FILES, 2),
-        ),
-    ),
-}
-LAYOUTS = {layout.title: layout for layout in CIFAR10.layouts}
+SMALL = replace(CIFAR10, sizes=SIZES)
+PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 
 
 def make_splits() -> Splits:
     rng = np.random.default_rng(0)
-    return {
-        name: Split(
-            rng.integers(0, 256, (size, 32, 32, 3), np.uint8),
-            (np.arange(size) % 10).astype(np.int32),
-        )
-        for name, size in SIZES.items()
-    }
+    images = {n: rng.integers(0, 256, (size, 32, 32, 3), np.uint8) for n, size in SIZES.items()}
+    return {n: Split(x, np.arange(len(x), dtype=np.int32) % 10) for n, x in images.items()}
 
 
-def write(cifar: CifarSet, title: str, root: Path, splits: Splits | None = None) -> Path:
+def write(layout: str, root: Path, splits: Splits | None = None) -> Path:
     """Writes the set in the layout of that title, and returns the root."""
-    layout = next(layout for layout in cifar.layouts if layout.title == title)
-    _WRITERS[title](cifar, layout, root, splits or make_splits())
+    _WRITERS[layout](root, splits or make_splits())
     return root
 
 
-def _write_tfds(cifar: CifarSet, _layout: Layout, root: Path, splits: Splits) -> None:
+def _write_tfds(root: Path, splits: Splits) -> None:
     """As tfds.load leaves it, its records out of order."""
     tf, tfds = import_tensorflow(), import_tfds()
     features = tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(names=list(cifar.class_names)),
+            "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),
         }
     )
 
@@ -74,7 +53,7 @@ def _write_tfds(cifar: CifarSet, _layout: Layout, root: Path, splits: Splits) ->
         )
 
     tfds.dataset_builders.store_as_tfds_dataset(
-        name=cifar.name,
+        name="cifar10",
         version="3.0.2",
         features=features,
         split_datasets={name: examples(name, split) for name, split in splits.items()},
@@ -83,44 +62,39 @@ def _write_tfds(cifar: CifarSet, _layout: Layout, root: Path, splits: Splits) ->
     )
 
 
-def _official_files(layout: Layout, root: Path, splits: Splits):
+def _official_files(folder: Path, splits: Splits):
     """(path, planes, labels) of each of the official files."""
-    assert isinstance(layout, OfficialFiles)
-    folder = root / layout.folder
     folder.mkdir(parents=True)
-    for split, names in layout.names.items():
-        planes = splits[split].images.transpose(0, 3, 1, 2).reshape(len(splits[split]), -1)
-        parts = zip(
-            np.split(planes, len(names)), np.split(splits[split].labels, len(names)), strict=True
-        )
-        for name, (part, labels) in zip(names, parts, strict=True):
-            yield folder / f"{name}{layout.suffix}", part, labels
+    batches = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
+    for split, names in batches.items():
+        images, labels = splits[split].images, splits[split].labels
+        planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        parts = (np.split(each, len(names)) for each in (planes, labels))
+        for name, *part in zip(names, *parts, strict=True):
+            yield folder / name, *part
 
 
-def _write_python(cifar: CifarSet, layout: Layout, root: Path, splits: Splits) -> None:
-    for path, planes, labels in _official_files(layout, root, splits):
-        key = {"cifar10": b"labels", "cifar100": b"fine_labels"}[cifar.name]
-        content = {b"data": planes, b"coarse_labels": [99] * len(labels), key: labels.tolist()}
+def _write_python(root: Path, splits: Splits) -> None:
+    for path, planes, labels in _official_files(root / PYTHON, splits):
+        content = {b"data": planes, b"labels": labels.tolist()}
         path.write_bytes(pickle.dumps(content, protocol=2))
 
 
-def _write_binary(cifar: CifarSet, layout: Layout, root: Path, splits: Splits) -> None:
-    for path, planes, labels in _official_files(layout, root, splits):
-        coarse = {"cifar10": 0, "cifar100": 1}[cifar.name]
-        fill = np.full((len(labels), coarse), 99, np.uint8)
-        rows = np.concatenate([fill, labels[:, None].astype(np.uint8), planes], axis=1)
-        path.write_bytes(rows.tobytes())
+def _write_binary(root: Path, splits: Splits) -> None:
+    for path, planes, labels in _official_files(root / BINARY, splits):
+        rows = np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1)
+        path.with_suffix(".bin").write_bytes(rows.tobytes())
 
 
-def _write_folders(cifar: CifarSet, _layout: Layout, root: Path, splits: Splits) -> None:
+def _write_folders(root: Path, splits: Splits) -> None:
     for name, split in splits.items():
         for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
-            folder = root / name / cifar.class_names[label]
+            folder = root / name / CLASS_NAMES[label]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{index:05d}.png")
 
 
-_WRITERS: dict[str, Callable[[CifarSet, Layout, Path, Splits], None]] = {
+_WRITERS = {
     "TFDS": _write_tfds,
     "python batches": _write_python,
     "binary batches": _write_binary,

@@ -5,7 +5,8 @@ from itertools import product
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.random import generator
 
-NAMES = ["order", "subset", *(f"augment {name}" for entry in AUGMENTATIONS.values() for name in entry.draws)]
+NAMES = ["order", "subset"]
+NAMES += [f"augment {name}" for entry in AUGMENTATIONS.values() for name in entry.draws]
 
 
 def draw(stream: str, seed: int = 0, epoch: int = 0) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """Runs small experiments for the tests, and reads what they left."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +32,20 @@ def command(main, *arguments: object) -> int:
     finally:
         sys.argv = argv
     return 0
+
+
+def start(
+    experiment: str, *arguments: object, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """Starts a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{experiment}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
 
 
 def losses(directory: Path) -> list[float]:

@@ -1,9 +1,7 @@
 """Runs in processes of their own: terminated, killed, and two at once."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from experiments import c1_training
 from jaxresnet.train.log import read_json_lines
-from tests.experiments.running import ROOT, SMALL, losses, run, saved_params
+from tests.experiments.running import SMALL, losses, run, saved_params, start
 
 
 def wait_for_new_step(directory: Path, process: subprocess.Popen[str]) -> None:
@@ -25,37 +23,25 @@ def wait_for_new_step(directory: Path, process: subprocess.Popen[str]) -> None:
     wait_for_steps(directory, len(read_json_lines(directory / "steps.jsonl")) + 1, process)
 
 
-def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.c1_training", *SMALL, "--out", str(directory)]
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def wait_for_steps(directory: Path, steps: int, process: subprocess.Popen[str]) -> None:
     while len(read_json_lines(directory / "steps.jsonl")) < steps:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
 
 
-LONG = ("--epochs", "30")
+LONG = (*SMALL, "--epochs", "30", "--out")
 
 
 @pytest.mark.slow
 def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path):
-    process = start(tmp_path / "run", *LONG)
+    process = start("c1_training", *LONG, tmp_path / "run")
     wait_for_steps(tmp_path / "run", 4, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert error == "stopped by SIGTERM; the same command, without --fresh, goes on from here\n"
     steps_before = losses(tmp_path / "run")
-    process = start(tmp_path / "run", *LONG)
+    process = start("c1_training", *LONG, tmp_path / "run")
     wait_for_steps(tmp_path / "run", len(steps_before) + 1, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
@@ -69,7 +55,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path):
 def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path):
     arguments = ("--epochs", "8", "--checkpoint-every", "2")
     for _ in range(3):
-        process = start(tmp_path / "killed", *arguments)
+        process = start("c1_training", *SMALL, *arguments, "--out", tmp_path / "killed")
         wait_for_new_step(tmp_path / "killed", process)
         process.kill()
         process.communicate()
@@ -82,9 +68,9 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path):
 
 @pytest.mark.slow
 def test_two_runs_on_one_directory_are_refused_and_output_is_plain(tmp_path):
-    first = start(tmp_path / "run", *LONG)
+    first = start("c1_training", *LONG, tmp_path / "run")
     wait_for_steps(tmp_path / "run", 1, first)
-    second = start(tmp_path / "run", *LONG)
+    second = start("c1_training", *LONG, tmp_path / "run")
     output, error = second.communicate()
     first.kill()
     first_output, first_error = first.communicate()

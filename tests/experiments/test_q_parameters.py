@@ -67,7 +67,7 @@ def test_the_experiments_are_listed_with_a_line_each():
         [sys.executable, "-m", "experiments"], capture_output=True, text=True, check=True
     ).stdout
     for name in ("c1_training", "c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters",
-        "convert_weights", "evaluate", "fidelity",
+        "convert_weights", "evaluate", "checks.fidelity",
     ):  # fmt: skip
         assert f"python -m experiments.{name} " in listing
 

@@ -123,7 +123,7 @@ def test_the_search_ends_where_the_time_no_longer_falls():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers-list", "2", "2"], "--workers-list takes different numbers of at least 0"),
+        (["--workers-list", "2", "2"], "--workers-list names one twice: 2 2"),
         (["--loader", "resident"], "--loader is resident, which has no workers"),
         (["--workers", "4"], "--workers is 4, but this experiment varies the number"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
@@ -185,7 +185,7 @@ def test_c5_reports_the_others_where_one_device_fails(runs, tmp_path, capsys, mo
 def test_other_workers_are_another_timed_run(runs, capsys):
     timed = ("--epochs", "2", "--repeats", "2", "--workers", "0")
     assert run(c2_timing.main, runs / "c2_timing", *timed) == 2
-    assert "--workers: 2 there, 0 now" in capsys.readouterr().err
+    assert "--workers: default there, 0 now" in capsys.readouterr().err
 
 
 def test_times_of_another_device_are_not_mixed_in(runs, capsys, monkeypatch):
@@ -223,7 +223,8 @@ def test_the_report_gathers_the_newest_runs_in_the_order_of_the_labs(devices, ru
     assert "c5_devices/cpu`" not in text
     html = (tmp_path / "report.html").read_text()
     assert html.count("data:image/png;base64,") == text.count("](c") == 5
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", html)
+    assert all(f'id="{anchor}"' in html for anchor in re.findall(r'href="#(.+?)"', html))
     assert html.count("<table>") == text.count("\n| :-- |")
 
 
@@ -238,8 +239,10 @@ def test_runs_are_compared(runs, tmp_path, capsys):
     assert rows(tmp_path / "compare", "experiment") == [["experiment", "c2_timing", "c3_workers"]]
     assert not rows(tmp_path / "compare", "--epochs")
     epochs = read_json_lines(runs / "c2_timing" / "epochs.jsonl")
-    (row,) = rows(tmp_path / "compare", "c2_timing, sgd-repeat1")
-    assert row[9] == f"{epochs[3]['loss']:.3f}"
+    header, row = (
+        rows(tmp_path / "compare", label)[0] for label in ("run, series", "c2_timing, sgd-repeat1")
+    )
+    assert row[header.index("loss")] == f"{epochs[3]['loss']:.3f}"
     assert (tmp_path / "compare" / "loss_by_epoch.png").exists()
     assert command(compare.main, chosen[0], tmp_path) == 2
     assert "is not the directory of a run" in capsys.readouterr().err

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from jaxresnet.train.clock import Diverged, PendingStep, StepWatcher
+from jaxresnet.train.clock import Diverged, StepWatcher
 
 
 class Clock:
@@ -35,14 +36,14 @@ class Failing:
         raise RuntimeError("device lost")
 
 
-def pending(step: int, ready: float, loss, finite: bool = True) -> PendingStep:
+def pending(step: int, ready: float, loss, finite: bool = True) -> tuple[Any, ...]:
     position = {"step": step, "epoch": 0, "batch": step, "images": 4}
-    return PendingStep(position, 0.25, ready, {"loss": loss, "correct": 3, "finite": finite})
+    return position, 0.25, ready, {"loss": loss, "correct": 3, "finite": finite}
 
 
-def watch(step: PendingStep) -> None:
+def watch(step: tuple[Any, ...]) -> None:
     with StepWatcher() as watcher:
-        watcher.submit(step)
+        watcher.submit(*step)
         watcher.wait()
 
 
@@ -51,7 +52,7 @@ def test_stall_and_compute_split_the_time_between_completions():
     with StepWatcher(clock=clock) as watcher:
         # (batch ready, step done): late input, input in time, late again.
         for step, (ready, done) in enumerate([(0.5, 2.5), (1.0, 4.5), (7.0, 9.0)]):
-            watcher.submit(pending(step, ready, Loss(clock, done)))
+            watcher.submit(*pending(step, ready, Loss(clock, done)))
         records = watcher.wait()
     assert [record["input_stall"] for record in records] == [0.5, 0.0, 2.5]
     assert [record["compute"] for record in records] == [2.0, 2.0, 2.0]
@@ -69,7 +70,7 @@ def test_a_step_that_is_not_finite_is_named():
 def test_records_are_handed_out_once():
     clock = Clock()
     with StepWatcher(clock=clock) as watcher:
-        watcher.submit(pending(0, 0.0, Loss(clock, 1.0)))
+        watcher.submit(*pending(0, 0.0, Loss(clock, 1.0)))
         assert len(watcher.wait()) == 1
         assert watcher.completed() == []
 
@@ -77,11 +78,11 @@ def test_records_are_handed_out_once():
 def test_what_comes_between_restart_and_before_is_in_no_step():
     clock = Clock()
     with StepWatcher(clock=clock) as watcher:
-        watcher.submit(pending(0, 0.0, Loss(clock, 1.0)))
+        watcher.submit(*pending(0, 0.0, Loss(clock, 1.0)))
         watcher.wait()
         clock.now = 100.0  # a checkpoint was saved
         watcher.restart()
-        watcher.submit(pending(1, 100.5, Loss(clock, 103.0)))
+        watcher.submit(*pending(1, 100.5, Loss(clock, 103.0)))
         (record,) = watcher.wait()
     assert (record["input_stall"], record["compute"]) == (0.5, 2.5)
 
@@ -104,7 +105,7 @@ def test_the_loop_runs_ahead_by_a_bounded_number_of_steps():
     def loop():
         with StepWatcher(max_in_flight=2, clock=clock) as watcher:
             for step in range(4):
-                watcher.submit(pending(step, 0.0, Gated(clock, 1.0)))
+                watcher.submit(*pending(step, 0.0, Gated(clock, 1.0)))
                 submitted.append(step)
 
     thread = threading.Thread(target=loop)

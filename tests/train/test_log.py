@@ -1,5 +1,7 @@
 """The figures and the logs: whole after a kill, rewound to a checkpoint, summed rightly."""
 
+import contextlib
+
 import pytest
 
 from jaxresnet.errors import UserError
@@ -37,12 +39,11 @@ def test_an_epochs_figures_are_sums_and_means_of_its_steps():
 def test_rewinding_forgets_one_series_after_its_checkpoint(tmp_path):
     log = RunLog(tmp_path, "synthetic images", START)
     for step in range(5):
-        log.add_step("sgd", record(step))
-        log.add_step("adam", record(step))
-    records, finished = log.rewind("adam", step=3, epoch=0)
-    assert [kept["step"] for kept in records] == [0, 1, 2]
-    assert finished == 0
-    log.add_step("adam", record(3))
+        log.add("steps", "sgd", record(step))
+        log.add("steps", "adam", record(step))
+    log.rewind("adam", step=3, epoch=0)
+    assert [kept["step"] for kept in log.lines("steps", "adam")] == [0, 1, 2]
+    log.add("steps", "adam", record(3))
     log.close()
     lines = read_json_lines(tmp_path / "steps.jsonl")
     assert [line["step"] for line in lines if line["series"] == "sgd"] == [0, 1, 2, 3, 4]
@@ -56,12 +57,12 @@ def test_event_files_have_each_step_once_after_going_on(tmp_path):
 
     log = RunLog(tmp_path, "synthetic images", START, EventFiles(tmp_path / "events"))
     for step in range(4):
-        log.add_step("sgd", record(step))
+        log.add("steps", "sgd", record(step))
     log.close()
     log = RunLog(tmp_path, "synthetic images", START, EventFiles(tmp_path / "events"))
     log.rewind("sgd", step=2, epoch=1)
-    log.add_step("sgd", record(2))
-    log.add_epoch("sgd", epoch_record(0, [record(0)], evaluated()))
+    log.add("steps", "sgd", record(2))
+    log.add("epochs", "sgd", epoch_record(0, [record(0)], evaluated()))
     log.close()
     files = (tmp_path / "events" / "sgd").iterdir()
     events = [event for file in files for event in EventFileLoader(str(file)).Load()]
@@ -72,14 +73,15 @@ def test_event_files_have_each_step_once_after_going_on(tmp_path):
 
 def test_a_line_cut_short_is_dropped(tmp_path):
     log = RunLog(tmp_path, "CIFAR-10 images", START)
-    log.add_step("sgd", record(0))
-    log.add_step("sgd", record(1))
+    log.add("steps", "sgd", record(0))
+    log.add("steps", "sgd", record(1))
     log.close()
     path = tmp_path / "steps.jsonl"
     path.write_text(path.read_text()[:-20])
     log = RunLog(tmp_path, "CIFAR-10 images", START)
-    records, _ = log.rewind("sgd", step=10, epoch=1)
-    log.add_step("sgd", record(1))
+    log.rewind("sgd", step=10, epoch=1)
+    records = log.lines("steps", "sgd")
+    log.add("steps", "sgd", record(1))
     log.close()
     assert [kept["step"] for kept in records] == [0]
     assert [line["step"] for line in read_json_lines(path)] == [0, 1]
@@ -88,15 +90,17 @@ def test_a_line_cut_short_is_dropped(tmp_path):
 def test_a_damaged_line_elsewhere_is_an_error_and_the_file_is_left_as_it_is(tmp_path):
     log = RunLog(tmp_path, "CIFAR-10 images", START)
     for step in range(3):
-        log.add_step("sgd", record(step))
+        log.add("steps", "sgd", record(step))
     log.close()
     path = tmp_path / "steps.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     for damage in ("{half\n", "[1, 2]\n", "\n", "\ufffd\n"):
         path.write_text(lines[0] + damage + lines[2])
         before = path.read_bytes()
-        log = RunLog(tmp_path, "CIFAR-10 images", START)
-        with pytest.raises(UserError, match=r"steps\.jsonl, line 2 is damaged"):
+        with (
+            pytest.raises(UserError, match=r"steps\.jsonl, line 2 is damaged"),
+            contextlib.closing(RunLog(tmp_path, "CIFAR-10 images", START)) as log,
+        ):
             log.rewind("sgd", step=3, epoch=0)
         assert path.read_bytes() == before
 

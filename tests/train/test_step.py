@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxresnet.data.cifar import CIFAR10
 
+from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import normalise as normalise_by
 from jaxresnet.models.resnet import BasicBlock, ResNet
 from jaxresnet.optim import OptimizerOptions

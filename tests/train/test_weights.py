@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from jaxresnet.models.torch_names import Weights, to_torch, weights_of
 from safetensors.numpy import load_file
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
+from jaxresnet.models.torch_names import Weights, to_torch, weights_of
 from jaxresnet.train.weights import load_model, load_weights, write_weights
 
 

@@ -2,9 +2,10 @@
 
 import importlib.util
 
-from experiments.checks.fidelity.options import parse_fidelity_options
+from experiments.checks.fidelity.options import QUICK, FidelityOptions
 from experiments.harness.command import run_command
 from jaxresnet.errors import UserError
+from jaxresnet.options import parse_options
 
 EXPERIMENT = "fidelity"
 
@@ -15,7 +16,9 @@ def main(arguments: list[str]) -> None:
     Raises:
       UserError: PyTorch is not installed, or an option makes no sense.
     """
-    options = parse_fidelity_options(EXPERIMENT, __doc__ or "", arguments)
+    default = QUICK if "--quick" in arguments else FidelityOptions()
+    command = "python -m experiments.checks.fidelity"
+    options = parse_options(FidelityOptions, command, __doc__ or "", arguments, default)
     if importlib.util.find_spec("torch") is None:
         raise UserError(
             "this experiment compares with PyTorch, which is not installed: "

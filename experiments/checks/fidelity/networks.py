@@ -30,11 +30,8 @@ from jaxresnet.train.state import Network, split_model
 
 _LOGITS_BOUND, _GRADIENTS_BOUND, _FLOAT64_BOUND = 1e-4, 1e-3, 1e-8
 _BATCH = 2
-# A rectifier whose input stands within rounding of zero is on in one computation and off in
-# another, which moves gradients by a thousandth and more, whoever computes them. Gradients in
-# float32 are therefore compared on the first images that keep every rectifier's input further
-# from zero than so many times the rounding error that PyTorch itself makes there. A wide and deep
-# network has millions of rectifiers and no such images: it is made thinner until it has.
+# What _NOTE explains. A wide and deep network has millions of rectifiers and no images that keep
+# all of them off zero: it is made thinner until it has.
 _MARGIN = 4
 _IMAGES_TRIED = 10
 _LEAST_WIDTH = 8

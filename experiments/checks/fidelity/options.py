@@ -1,13 +1,14 @@
 """The options of the proof: what is compared, and at what size."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from jaxresnet.data.sources import SourceOptions
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import MODELS
-from jaxresnet.options import one_of, option, options_of, parse_options, replace_options
+from jaxresnet.options import one_of, option, options_of, replace_options
 
 # The modules of this package that hold a PART, and what the report calls it.
 PARTS = {
@@ -20,27 +21,28 @@ PARTS = {
     "distribution": "Training ResNet-18 for one epoch, each side with its own draws",
 }
 
-Parts = tuple[Annotated[str, one_of(PARTS, "part")], ...]
-Networks = tuple[Annotated[str, one_of(MODELS, "network")], ...]
+_option = partial(option, affects="result", published=False, says="")
 
 
 @dataclass(frozen=True)
 class CompareOptions:
     """What is compared, and at what size."""
 
-    parts: Parts = option(tuple(PARTS), affects="nothing", published=False, says="")
+    parts: tuple[Annotated[str, one_of(PARTS, "part")], ...] = _option(
+        tuple(PARTS), affects="nothing"
+    )
     """Which parts to run; the others keep what an earlier start measured."""
-    networks: Networks = option(tuple(MODELS), affects="result", published=False, says="")
+    networks: tuple[Annotated[str, one_of(MODELS, "network")], ...] = _option(tuple(MODELS))
     """Of the part networks: each in all its variants."""
-    width: int = option(64, affects="result", published=False, says="", at_least=1)
+    width: int = _option(64, at_least=1)
     """Channels of the first stage of the networks."""
-    steps: int = option(30, affects="result", published=False, says="", at_least=1)
+    steps: int = _option(30, at_least=1)
     """Of the part training: steps with each optimizer."""
-    batch_size: int = option(64, affects="result", published=False, says="", at_least=1)
+    batch_size: int = _option(64, at_least=1)
     """Of the part training."""
-    train_images: int = option(4_000, affects="result", published=False, says="", at_least=1)
+    train_images: int = _option(4_000, at_least=1)
     """A fixed choice of so many images; the part distribution trains an epoch of them."""
-    seeds: int = option(24, affects="result", published=False, says="", at_least=2)
+    seeds: int = _option(24, at_least=2)
     """Of the part distribution: so many epochs on each side."""
 
     def check(self) -> None:
@@ -59,11 +61,11 @@ class CompareOptions:
 class ResultOptions:
     """Where results go."""
 
-    out: Path | None = option(None, affects="nothing", published=False, says="")
+    out: Path | None = _option(None, affects="nothing")
     """The run's directory. None: runs/fidelity/<name made from the settings>."""
-    fresh: bool = option(False, affects="nothing", published=False, says="")
+    fresh: bool = _option(False, affects="nothing")
     """Delete what an earlier start of this run left, and begin anew."""
-    quick: bool = option(False, affects="nothing", published=False, says="")
+    quick: bool = _option(False, affects="nothing")
     """Change the defaults to thin networks, fewer of them, and built-in images."""
 
 
@@ -76,25 +78,11 @@ class FidelityOptions:
     output: ResultOptions = ResultOptions()
 
 
-_QUICK = {
-    "data": "synthetic",
-    "networks": ("resnet18", "resnet50"),
-    "width": 8,
-    "train_images": 2_000,
-    "seeds": 4,
-}
-
-
-def parse_fidelity_options(
-    experiment: str, description: str, arguments: list[str]
-) -> FidelityOptions:
-    """Reads and checks the command line; --quick changes the defaults of the other options.
-
-    Raises:
-      UserError, SystemExit: see parse_options.
-    """
-    default = FidelityOptions()
-    if "--quick" in arguments:
-        default = replace_options(default, **_QUICK)
-    command = f"python -m experiments.checks.{experiment}"
-    return parse_options(FidelityOptions, command, description, arguments, default)
+QUICK = replace_options(
+    FidelityOptions(),
+    data="synthetic",
+    networks=("resnet18", "resnet50"),
+    width=8,
+    train_images=2_000,
+    seeds=4,
+)
