@@ -125,7 +125,8 @@ def open_run(experiment: str, settings: SettingsT) -> Iterator[Run[SettingsT]]:
             say(console, f"{setting.name} = {setting.value}: {setting.why}")
     check_directory(output.out, experiment)
     dataset = load_images(settings.images, console)
-    images, batch_size = len(dataset.train), settings.training.batch_size
+    images = len(dataset.train)
+    batch_size = max(v.settings.training.batch_size for v in make_variants(settings))
     if batch_size > images:
         raise UserError(
             f"--batch-size is {batch_size:,}, but there are only {images:,} training images"
