@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import tyro
 from flax import nnx
-from jaxresnet.train.evaluation import evaluate
 
 from experiments.harness import run_directory
 from experiments.harness.command import make_console, run_command
@@ -23,7 +22,7 @@ from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Column, make_table
 from jaxresnet.train.figures import FIGURES, Record
 from jaxresnet.train.state import split_model
-from jaxresnet.train.step import make_eval_step
+from jaxresnet.train.step import evaluate, make_eval_step
 from jaxresnet.train.weights import describe_model, load_model, weights_fingerprint
 
 EXPERIMENT = "evaluate"

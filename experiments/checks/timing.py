@@ -132,7 +132,7 @@ def instrument_cost() -> float:
                 watcher.take_step(position, batches, lambda _: metrics)
                 records = watcher.completed()
                 for record in records:
-                    log.add_step("nothing", record)
+                    log.add("steps", "nothing", record)
                 progress.steps(records)
             seconds.append(time.perf_counter() - start)
     loop = {"stmt": "next(batches)", "globals": {"batches": batches}}

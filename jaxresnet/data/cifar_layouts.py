@@ -1,26 +1,38 @@
-"""The layouts in which people keep CIFAR-10: each finds and reads itself."""
+"""The layouts in which people keep a CIFAR set: each finds and reads itself."""
 
 import math
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from jaxresnet.data.dataset import OnProgress, Split
+from jaxresnet.data.dataset import OnProgress, Source, Split
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds, native_messages_dropped
 from jaxresnet.errors import UserError
 
-NAME = "cifar10"  # in SOURCES and in TFDS
-CLASS_NAMES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
-_FILES = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
 _SHAPE = (32, 32, 3)
 _DAMAGED = "the data set is cut short or damaged; fetch it again"
+
+
+@dataclass(frozen=True)
+class CifarSet(Source):
+    """One of the CIFAR sets: 32x32 images of some classes.
+
+    Attributes:
+      name: in SOURCES and in TFDS.
+      sizes: how many images are in "train" and in "test".
+      layouts: the first that is found is read.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    sizes: Mapping[str, int]
+    layouts: "tuple[Layout, ...]"
 
 
 class Layout(ABC):
@@ -28,43 +40,46 @@ class Layout(ABC):
 
     Attributes:
       title: for people.
-      accepted: how a message asks for the directory that `find` takes.
       published: whether it holds the published images in their order, and no others.
       watched: a pattern of the files to watch for changes.
     """
 
     title: ClassVar[str]
-    accepted: ClassVar[str]
     published: ClassVar[bool] = True
     watched: ClassVar[str] = "*"
 
     @abstractmethod
-    def find(self, directory: Path) -> Path | None:
+    def accepted(self, cifar: CifarSet) -> str:
+        """How a message asks for the directory that `find` takes."""
+
+    @abstractmethod
+    def find(self, cifar: CifarSet, directory: Path) -> Path | None:
         """The folder in which the layout begins: the directory or one below it."""
 
     @abstractmethod
-    def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
-        """A split, of `size` images if published, before the checks of `read`."""
+    def read_split(
+        self, cifar: CifarSet, folder: Path, split: str, on_progress: OnProgress
+    ) -> Split:
+        """A split, before the checks of `read`."""
 
-    def read(
-        self, folder: Path, sizes: Mapping[str, int], on_progress: OnProgress
-    ) -> Iterator[Split]:
-        """The splits of those names and numbers of images.
+    def read(self, cifar: CifarSet, folder: Path, on_progress: OnProgress) -> Iterator[Split]:
+        """The training and the test images.
 
         Raises:
           UserError: files are missing, cut short or damaged.
         """
-        for name, size in sizes.items():
-            split = self.read_split(folder, name, size, on_progress)
+        classes = len(cifar.class_names)
+        for name, size in cifar.sizes.items():
+            split = self.read_split(cifar, folder, name, on_progress)
             if self.published and len(split) != size:
                 raise UserError(
                     f"{folder} has {len(split):,} {name} images, expected {size:,}: {_DAMAGED}"
                 )
-            wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(CLASS_NAMES)))
+            wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
             if wrong.size:
                 raise UserError(
                     f"{folder}: {name} image {wrong[0]} has label {split.labels[wrong[0]]}, "
-                    f"expected 0 to {len(CLASS_NAMES) - 1}: {_DAMAGED}"
+                    f"expected 0 to {classes - 1}: {_DAMAGED}"
                 )
             yield split
 
@@ -73,16 +88,20 @@ class Tfds(Layout):
     """As tensorflow_datasets prepares it."""
 
     title = "TFDS"
-    accepted = f"a TFDS directory (holding {NAME})"
 
-    def find(self, directory: Path) -> Path | None:
-        for base in (directory / NAME, directory):
+    def accepted(self, cifar: CifarSet) -> str:
+        return f"a TFDS directory (holding {cifar.name})"
+
+    def find(self, cifar: CifarSet, directory: Path) -> Path | None:
+        for base in (directory / cifar.name, directory):
             for folder in (base, *sorted(base.glob("*.*.*"), reverse=True)):
-                if any(folder.glob(f"{NAME}-train.*")):
+                if any(folder.glob(f"{cifar.name}-train.*")):
                     return folder
         return None
 
-    def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
+    def read_split(
+        self, cifar: CifarSet, folder: Path, split: str, on_progress: OnProgress
+    ) -> Split:
         """TFDS shuffles images; sorting by 'id' restores the order of the official files."""
         tf, tfds = import_tensorflow(), import_tfds()
         batches = []
@@ -94,7 +113,7 @@ class Tfds(Layout):
                 )
                 for number, batch in enumerate(examples.as_numpy_iterator()):
                     batches.append((batch["id"], batch["image"], batch["label"]))
-                    on_progress(1_000 * number + len(batch["id"]), size)
+                    on_progress(1_000 * number + len(batch["id"]), cifar.sizes[split])
             ids, images, labels = map(np.concatenate, zip(*batches, strict=True))
         except Exception as error:  # protobuf, TensorFlow and TFDS each raise errors of their own
             reason = type(error).__name__ if isinstance(error, tf.errors.OpError) else error
@@ -105,26 +124,32 @@ class Tfds(Layout):
         return Split(images[order], labels[order].astype(np.int32))
 
 
+@dataclass(frozen=True)
 class OfficialFiles(Layout):
     """The files of the home page, unpacked to `folder`, those of a split of equal size."""
 
-    folder: ClassVar[str]
-    suffix: ClassVar[str]
+    folder: str
+    files: Mapping[str, Sequence[str]]  # of each split
 
     @abstractmethod
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         """(size, 3072) uint8 planes of red, green and blue, and (size,) labels."""
 
-    def find(self, directory: Path) -> Path | None:
+    def accepted(self, cifar: CifarSet) -> str:
+        return f"a folder with {self.folder}"
+
+    def find(self, cifar: CifarSet, directory: Path) -> Path | None:
         for folder in (directory / self.folder, directory):
-            if any((folder / f"{name}{self.suffix}").is_file() for name in _FILES["train"]):
+            if any((folder / name).is_file() for name in self.files["train"]):
                 return folder
         return None
 
-    def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
-        names, parts = _FILES[split], []
+    def read_split(
+        self, cifar: CifarSet, folder: Path, split: str, on_progress: OnProgress
+    ) -> Split:
+        names, size, parts = self.files[split], cifar.sizes[split], []
         for number, name in enumerate(names, start=1):
-            path = folder / f"{name}{self.suffix}"
+            path = folder / name
             if not path.is_file():
                 raise UserError(f"{path} is missing: {self.title} have {len(names)} {split} files")
             parts.append(self.read_file(path, size // len(names)))
@@ -134,20 +159,19 @@ class OfficialFiles(Layout):
         return Split(np.ascontiguousarray(images), labels.astype(np.int32))
 
 
+@dataclass(frozen=True)
 class PythonBatches(OfficialFiles):
-    """Pickled dictionaries."""
+    """Pickled dictionaries, which have the labels under a key."""
 
+    label_key: bytes
     title = "python batches"
-    folder = "cifar-10-batches-py"
-    accepted = f"a folder with {folder}"
-    suffix = ""
 
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             with path.open("rb") as file:
                 batch = _ArraysOnly(file, encoding="bytes").load()
             planes = np.asarray(batch[b"data"], np.uint8).reshape(size, math.prod(_SHAPE))
-            return planes, np.asarray(batch[b"labels"]).reshape(size)
+            return planes, np.asarray(batch[self.label_key]).reshape(size)
         except Exception as error:  # a damaged pickle can raise anything
             raise UserError(f"{path} is no CIFAR python batch, or damaged: {error}") from error
 
@@ -168,21 +192,20 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module_name, global_name)
 
 
+@dataclass(frozen=True)
 class BinaryBatches(OfficialFiles):
-    """For each image a byte, the label, and the planes."""
+    """For each image some bytes, of which the last is the label, and the planes."""
 
+    label_bytes: int
     title = "binary batches"
-    folder = "cifar-10-batches-bin"
-    accepted = f"a folder with {folder}"
-    suffix = ".bin"
 
     def read_file(self, path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         content = np.fromfile(path, np.uint8)
-        expected = size * (1 + math.prod(_SHAPE))
+        expected = size * (self.label_bytes + math.prod(_SHAPE))
         if content.size != expected:
             raise UserError(f"{path} has {content.size:,} bytes, expected {expected:,}: {_DAMAGED}")
         records = content.reshape(size, -1)
-        return records[:, 1:], records[:, 0]
+        return records[:, self.label_bytes :], records[:, self.label_bytes - 1]
 
 
 class ClassFolders(Layout):
@@ -192,26 +215,30 @@ class ClassFolders(Layout):
     """
 
     title = "class folders"
-    accepted = (
-        f"class folders of images (train/{CLASS_NAMES[0]}/*.png ... test/{CLASS_NAMES[-1]}/*.png)"
-    )
     published = False
     watched = "*/*/*"
 
-    def find(self, directory: Path) -> Path | None:
+    def accepted(self, cifar: CifarSet) -> str:
+        first, last = cifar.class_names[0], cifar.class_names[-1]
+        return f"class folders of images (train/{first}/*.png ... test/{last}/*.png)"
+
+    def find(self, cifar: CifarSet, directory: Path) -> Path | None:
         train, test, val = ((directory / name).is_dir() for name in ("train", "test", "val"))
         return directory if train and (test or val) else None
 
-    def read_split(self, folder: Path, split: str, size: int, on_progress: OnProgress) -> Split:
+    def read_split(
+        self, cifar: CifarSet, folder: Path, split: str, on_progress: OnProgress
+    ) -> Split:
+        class_names = cifar.class_names
         root, val = folder / split, folder / "val"
         if split == "test" and val.is_dir():
             root = val
         suffixes = {".png", ".jpg", ".jpeg", ".bmp"}
         paths = sorted(path for path in root.glob("*/*") if path.suffix.lower() in suffixes)
         labels = [path.parent.name for path in paths]
-        if wrong := sorted({*labels} ^ {*CLASS_NAMES}):
+        if wrong := sorted({*labels} ^ {*class_names}):
             raise UserError(
-                f"{root}: expected a folder of images for each class ({', '.join(CLASS_NAMES)}); "
+                f"{root}: expected a folder of images for each class ({', '.join(class_names)}); "
                 f"missing or unexpected: {', '.join(wrong)}"
             )
         images = np.empty((len(paths), *_SHAPE), np.uint8)
@@ -225,8 +252,4 @@ class ClassFolders(Layout):
                 raise UserError(f"{path} has shape {image.shape}, expected {_SHAPE}")
             images[index] = image
             on_progress(index + 1, len(paths))
-        return Split(images, np.array([CLASS_NAMES.index(label) for label in labels], np.int32))
-
-
-# The first that is found is read.
-LAYOUTS: tuple[Layout, ...] = (Tfds(), PythonBatches(), BinaryBatches(), ClassFolders())
+        return Split(images, np.array([class_names.index(label) for label in labels], np.int32))

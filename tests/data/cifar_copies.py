@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from jaxresnet.data.cifar import CIFAR10
-from jaxresnet.data.cifar_layouts import CLASS_NAMES
 from jaxresnet.data.dataset import Split
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
 
@@ -38,7 +37,7 @@ def _write_tfds(root: Path, splits: Splits) -> None:
         {
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),
+            "label": tfds.features.ClassLabel(names=list(CIFAR10.class_names)),
         }
     )
 
@@ -89,7 +88,7 @@ def _write_binary(root: Path, splits: Splits) -> None:
 def _write_folders(root: Path, splits: Splits) -> None:
     for name, split in splits.items():
         for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
-            folder = root / name / CLASS_NAMES[label]
+            folder = root / name / CIFAR10.class_names[label]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{index:05d}.png")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxresnet.data.cifar_layouts import LAYOUTS
+from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import Dataset, Split
 from jaxresnet.errors import UserError
 from tests.data.cifar_copies import BINARY, PYTHON, SIZES, SMALL, make_splits, write
@@ -31,7 +31,7 @@ def flip_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("layout", [layout.title for layout in LAYOUTS])
+@pytest.mark.parametrize("layout", [layout.title for layout in CIFAR10.layouts])
 def test_every_layout_gives_the_same_images_and_labels(layout, tmp_path):
     progress = []
     root = write(layout, tmp_path / "data")
@@ -147,7 +147,7 @@ def test_directories_without_the_set_are_refused(directory, message, tmp_path):
     (tmp_path / "data" / "notes.txt").touch()
     with pytest.raises(UserError, match=message) as error:
         load(tmp_path / directory)
-    assert all(layout.accepted in str(error.value) for layout in LAYOUTS)
+    assert all(layout.accepted(CIFAR10) in str(error.value) for layout in CIFAR10.layouts)
 
 
 @pytest.mark.parametrize(
