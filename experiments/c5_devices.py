@@ -59,7 +59,6 @@ def main(arguments: list[str]) -> None:
     directory = output.out or run_directory.default_directory(
         EXPERIMENT, settings.model.model, identity
     )
-    run_directory.check_directory(directory, EXPERIMENT)
     platforms = devices.find_devices(settings.timing.devices)
     with run_directory.open_run_directory(
         directory, identity, asdict(settings), describe_software(), fresh=output.fresh

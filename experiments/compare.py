@@ -22,7 +22,7 @@ from jaxresnet.train.log import lines_of, read_json_lines
 
 EXPERIMENT = "compare"
 
-_TIMES = ("seconds", "input_wait", "input_stall", "compute")
+_TIMES = ("input_wait", "input_stall", "compute")
 _PLOTTED = ("loss", "test_top1")
 
 
@@ -71,7 +71,7 @@ _COLUMNS: list[Column[Trained]] = [
     *(
         Column(f.header, lambda t, f=f: t.shown(f.name), f.digits, f.scale)
         for f in FIGURES
-        if f.header
+        if f.header and f.name != "seconds"  # the first and the later epochs have them
     ),
 ]
 

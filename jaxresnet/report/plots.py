@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 _WIDTH, _HEIGHT, _ROW = 7.5, 4.4, 0.75  # inches; _ROW: of a horizontal bar and its name
 _LINE, _LEGEND_LINE = 66, 34  # characters in the figure's width, in a column of the legend
-_LETTER = 0.014  # width, of the axes'
+_LETTER = 0.013  # width, of the axes'
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 _TURNS = {"marker": ("o", "s", "^", "D"), "hatch": ("", "//", "..", "xx")}  # by turn
 _RC: dict[Any, Any] = {

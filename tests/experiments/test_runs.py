@@ -260,7 +260,7 @@ def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     assert "waiting for each step" in (tmp_path / "b" / "report.md").read_text()
     assert (
-        f"The loss of an epoch was {np.mean(losses(tmp_path / 'a')):.3f}, top-1"
+        f"The loss of an epoch was {np.mean(losses(tmp_path / 'a')):.3f}; top-1"
         in (tmp_path / "a" / "report.md").read_text()
     )
     with (tmp_path / "a" / "steps.csv").open(newline="") as file:
