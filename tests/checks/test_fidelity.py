@@ -21,7 +21,7 @@ from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import command
 
 SMALL = CompareOptions(width=8, steps=5, batch_size=16, train_images=160, seeds=2)
-DATASET = SOURCES["synthetic"].load(None, SMALL.train_images, 10, lambda *_: None)
+DATASET = SOURCES["synthetic"].load(None, (SMALL.train_images, 10), lambda *_: None)
 FAST_PARTS = ("layers", "optimizers", "data", "initialisation")
 FAST_CASES = ("resnet18, cifar stem, norm batch, conv bias",)
 
