@@ -102,15 +102,7 @@ class OptimizerOptions:
         "constant", affects="result", published=True, says="{} learning rate"
     )
     """How the learning rate changes from step to step."""
-    momentum: float = option(
-        0.9,
-        affects="result",
-        published=True,
-        says="momentum {:g}",
-        always=True,
-        at_least=0,
-        below=1,
-    )
+    momentum: float = option(0.9, affects="result", published=True, says="", at_least=0, below=1)
     """For the optimizers that use it."""
     weight_decay: float = option(
         5e-4, affects="result", published=True, says="weight decay {:g}", always=True, at_least=0

@@ -89,12 +89,13 @@ def write_summary(experiment: str, results: Results) -> None:
 def describe_run(results: Results) -> str:
     """Settings, images and machine in a sentence, and whether the protocol is the published one."""
     settings = results.settings
-    rates = [
-        f"{series.variant.settings.optimizer.entry.title} at rate {series.learning_rate:g}"
-        for series in results.series
-    ]
+    optimizers = []
+    for series in results.series:
+        optimizer = series.variant.settings.optimizer
+        momentum = f", momentum {optimizer.momentum:g}" if optimizer.entry.uses_momentum else ""
+        optimizers.append(f"{optimizer.entry.title} (rate {optimizer.rate:g}{momentum})")
     options = describe_options(settings, type(settings)())
-    parts = [*options, results.train_images, *dict.fromkeys(rates), results.starts("machine")]
+    parts = [*options, results.train_images, *dict.fromkeys(optimizers), results.starts("machine")]
     sentences = f"{', '.join(parts)}."
     revisions = results.starts("revision")
     if " and " in revisions:

@@ -71,7 +71,10 @@ def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
     assert own[11] == f"{100 * epochs[-1]['test_top1']:.1f}"
     assert "This is not the published protocol: --train-images 60 instead of None" in report
     assert "--epochs 2 instead of 5" in report
-    assert "SGD at rate 0.1, SGD, Nesterov at rate 0.1," in report
+    assert (
+        "SGD (rate 0.1, momentum 0.9), SGD, Nesterov (rate 0.1, momentum 0.9), Adagrad (rate 0.1),"
+        in report
+    )
 
 
 def test_when_one_optimizer_diverges_the_others_are_reported(tmp_path, capsys):
