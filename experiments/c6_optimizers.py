@@ -81,7 +81,8 @@ def report(results: Results[C6Settings]) -> Report:
 def _claims(results: Results[C6Settings], ranking: list[str]) -> list[Claim]:
     """The labs' first and last optimizer by the loss, where all five were trained.
 
-    They agree if the same one has the least, or the greatest, loss here.
+    They agree if the same one has the least, or the greatest, loss here; that another has says
+    something only if the run follows the published protocol.
     """
     labs = published()["c6"]
     published_losses = {
@@ -101,7 +102,7 @@ def _claims(results: Results[C6Settings], ranking: list[str]) -> list[Claim]:
                 claim(
                     f"{lab}: {OPTIMIZERS[name].title} has the {what} loss",
                     f"{OPTIMIZERS[here].title} has",
-                    here == name if complete else None,
+                    None if not complete or (departed and here != name) else here == name,
                     reasons[lab] if complete else "not all five were trained",
                 )
             )
