@@ -7,27 +7,29 @@ PyTorch in a process without JAX.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-# (input features, output features, kernel size, stride) of each convolution of a block.
-Convolutions = list[tuple[int, int, int, int]]
 # What each convention calls a block's projection and the classifier.
 _NAMES = {"torchvision": ("downsample", "fc"), "kuangliu": ("shortcut", "linear")}
 
 
-class _Block(nn.Module):
-    """Convolutions beside a shortcut."""
+class _Block(nn.Sequential):
+    """The layers of the main path, the shortcut, and the rectifier of their sum."""
 
-    def __init__(self, convolutions: Convolutions, *, norm: bool, bias: bool, shortcut: str):
+    def __init__(
+        self, convolutions: list[tuple[int, int, int, int]], norm: bool, bias: bool, shortcut: str
+    ):
+        """convolutions: input features, output features, kernel size and stride of each."""
         super().__init__()
         normalise = nn.BatchNorm2d if norm else nn.Identity
-        self.depth, self.shortcut_name = len(convolutions), shortcut
-        self.relu = nn.ReLU()
         for number, (inputs, outputs, size, stride) in enumerate(convolutions, 1):
+            if number > 1:
+                self.add_module(f"relu{number - 1}", nn.ReLU())
             conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=bias)
             self.add_module(f"conv{number}", conv)
             self.add_module(f"bn{number}", normalise(outputs))
@@ -38,23 +40,17 @@ class _Block(nn.Module):
             projection.append(nn.Conv2d(inputs, outputs, 1, stride, bias=bias))
             projection.append(normalise(outputs))
         self.add_module(shortcut, projection)
+        self.add_module("relu", nn.ReLU())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x
-        for number in range(1, self.depth + 1):
-            y = self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(y))
-            if number < self.depth:
-                y = self.relu(y)
-        return self.relu(y + self.get_submodule(self.shortcut_name)(x))
-
-
-def _convolutions(bottleneck: bool, inputs: int, width: int, stride: int) -> Convolutions:
-    if bottleneck:
-        return [(inputs, width, 1, 1), (width, width, 3, stride), (width, 4 * width, 1, 1)]
-    return [(inputs, width, 3, stride), (width, width, 3, 1)]
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        *layers, shortcut, relu = self
+        x = input
+        for layer in layers:
+            x = layer(x)
+        return relu(x + shortcut(input))
 
 
-class TorchResNet(nn.Module):
+class TorchResNet(nn.Sequential):
     """Takes normalised images (batch, 3, height, width); returns logits (batch, classes)."""
 
     def __init__(
@@ -74,37 +70,34 @@ class TorchResNet(nn.Module):
           blocks: how many in each stage.
           stem: the first convolution's kernel size, stride, padding; whether a max pool follows.
         """
-        super().__init__()
         kernel_size, stride, padding, pool = stem
-        shortcut, self.classifier_name = _NAMES[names]
-        self.conv1 = nn.Conv2d(3, width, kernel_size, stride, padding, bias=conv_bias)
-        self.bn1 = nn.BatchNorm2d(width) if norm else nn.Identity()
-        self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity()
-        self.stages = [f"layer{number}" for number in range(1, len(blocks) + 1)]
+        shortcut, classifier = _NAMES[names]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            conv1=nn.Conv2d(3, width, kernel_size, stride, padding, bias=conv_bias),
+            bn1=nn.BatchNorm2d(width) if norm else nn.Identity(),
+            relu=nn.ReLU(),
+            maxpool=nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity(),
+        )
         features = width
         for stage, num_blocks in enumerate(blocks):
-            layer = nn.Sequential()
+            layers[f"layer{stage + 1}"] = layer = nn.Sequential()
+            inner = width * 2**stage
             for index in range(num_blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
-                convolutions = _convolutions(bottleneck, features, width * 2**stage, stride)
-                layer.append(_Block(convolutions, norm=norm, bias=conv_bias, shortcut=shortcut))
+                convolutions = [(features, inner, 3, stride), (inner, inner, 3, 1)]
+                if bottleneck:
+                    middle = inner, inner, 3, stride
+                    convolutions = [(features, inner, 1, 1), middle, (inner, 4 * inner, 1, 1)]
+                layer.append(_Block(convolutions, norm, conv_bias, shortcut))
                 features = convolutions[-1][1]
-            self.add_module(self.stages[stage], layer)
-        self.add_module(self.classifier_name, nn.Linear(features, num_classes))
+        layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+        super().__init__(layers | {classifier: nn.Linear(features, num_classes)})
         # The layout in which PyTorch is fastest on a CPU; its type stubs do not know the call.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for layer in self.stages:
-            x = self.get_submodule(layer)(x)
-        return self.get_submodule(self.classifier_name)(x.mean((2, 3)))
-
     def last_norms(self) -> list[nn.BatchNorm2d]:
         """The last batch norm of each block's main path; none where there is no normalisation."""
-        blocks = [module for module in self.modules() if isinstance(module, _Block)]
-        norms = [block.get_submodule(f"bn{block.depth}") for block in blocks]
+        norms = [module[-3] for module in self.modules() if isinstance(module, _Block)]
         return [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]
 
     def relu_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:

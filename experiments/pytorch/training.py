@@ -1,6 +1,7 @@
 """Training in PyTorch: optimizers, transforms and the loop of the published runs."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,23 @@ from jaxresnet.data.augment import CROP_PADDING
 from jaxresnet.data.dataset import Source, Split
 from jaxresnet.optim import OptimizerOptions
 
-Parameters = Iterable[torch.Tensor]
-# By the names of jaxresnet.optim.OPTIMIZERS; what they leave out is at torch.optim's default.
-TORCH_OPTIMIZERS: dict[str, Callable[[Parameters, OptimizerOptions], optim.Optimizer]] = {
-    "sgd": lambda params, o: optim.SGD(params, o.rate, o.momentum, weight_decay=o.weight_decay),
-    "nesterov": lambda params, o: optim.SGD(
-        params, o.rate, o.momentum, weight_decay=o.weight_decay, nesterov=True
-    ),
-    "adagrad": lambda params, o: optim.Adagrad(params, o.rate, weight_decay=o.weight_decay),
-    "adadelta": lambda params, o: optim.Adadelta(params, o.rate, weight_decay=o.weight_decay),
-    "adam": lambda params, o: optim.Adam(params, o.rate, weight_decay=o.weight_decay),
+# By the names of jaxresnet.optim.OPTIMIZERS.
+TORCH_OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "nesterov": partial(optim.SGD, nesterov=True),
+    "adagrad": optim.Adagrad,
+    "adadelta": optim.Adadelta,
+    "adam": optim.Adam,
 }
 
 
-def create_torch_optimizer(params: Parameters, options: OptimizerOptions) -> optim.Optimizer:
-    """torch.optim's optimizer of the options' name; one of TORCH_OPTIMIZERS."""
-    return TORCH_OPTIMIZERS[options.optimizer](params, options)
+def create_torch_optimizer(
+    params: Iterable[torch.Tensor], options: OptimizerOptions
+) -> optim.Optimizer:
+    """One of TORCH_OPTIMIZERS; what the options do not say is at torch.optim's default."""
+    more = {"momentum": options.momentum} if options.entry.uses_momentum else {}
+    create = TORCH_OPTIMIZERS[options.optimizer]
+    return create(params, lr=options.rate, weight_decay=options.weight_decay, **more)
 
 
 def torch_normalise(images: np.ndarray, source: Source) -> torch.Tensor:
@@ -34,8 +36,7 @@ def torch_normalise(images: np.ndarray, source: Source) -> torch.Tensor:
 
     torchvision's ToTensor and Normalize, operation by operation.
     """
-    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    tensor = tensor.to(torch.float32).div(255)
+    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(torch.float32).div(255)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (source.mean, source.std))
     return tensor.sub(mean).div(std).contiguous(memory_format=torch.channels_last)
 
@@ -66,10 +67,7 @@ def torch_epoch(
 
 
 def torch_train(
-    model: nn.Module,
-    optimizer: optim.Optimizer,
-    source: Source,
-    batches: Iterable[tuple[Any, Any]],
+    model: nn.Module, optimizer: optim.Optimizer, source: Source, batches: Iterable[tuple[Any, Any]]
 ) -> Iterator[float]:
     """Takes a step for each batch of uint8 images and labels; yields its mean loss."""
     dtype = next(model.parameters()).dtype

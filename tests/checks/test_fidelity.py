@@ -11,16 +11,14 @@ pytest.importorskip("torch", reason="compares with PyTorch")
 
 from experiments.checks.fidelity import distribution, optimizers, training
 from experiments.checks.fidelity.__main__ import main
-from experiments.checks.fidelity.comparison import Comparison
-from experiments.checks.fidelity.options import PARTS, CompareOptions
-from experiments.checks.fidelity.passes import difference
-from experiments.checks.fidelity.run import load_part
+from experiments.checks.fidelity.parts import PARTS, Comparison, Size, load_part, worst
+from experiments.checks.fidelity.passes import differences
 from jaxresnet.data.sources import SOURCES
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import command
 
-SMALL = CompareOptions(width=8, steps=5, batch_size=16, train_images=160, seeds=2)
+SMALL = Size(width=8, steps=5, batch_size=16, train_images=160, seeds=2)
 DATASET = SOURCES["synthetic"].load(None, (SMALL.train_images, 10), lambda *_: None)
 FAST_PARTS = ("layers", "optimizers", "data", "initialisation")
 FAST_CASES = ("resnet18, cifar stem, norm batch, conv bias",)
@@ -62,7 +60,8 @@ def test_comparison_holds_within_its_bound(value, relation, holds):
 
 
 def test_nan_is_a_difference():
-    assert not Comparison("x", difference(np.array([1, np.nan]), np.ones(2)), 1).holds
+    relative = differences({"x": np.array([1, np.nan])}, {"x": np.ones(2)})
+    assert not Comparison("x", worst(relative.values()), 1).holds
     losses = {"dtype": "float32", "here": [1.0, float("nan")], "PyTorch": [1.0, 1.0]}
     (comparison,) = load_part("training").compare({"SGD": losses})
     assert not comparison.holds
@@ -113,8 +112,7 @@ def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
     assert "256 synthetic images" in report
 
     # The parts already done are kept; a bound that is not met is named, with exit status 1.
-    monkeypatch.setitem(training.BOUNDS, "float64", 1e-20)
-    monkeypatch.setattr(training, "COMPARED", {"sgd": OPTIMIZERS["sgd"]})
+    monkeypatch.setitem(training.BOUNDS, "float64", -1.0)
     assert fidelity(tmp_path, *size, "--parts", "training", "distribution") == 1
     assert "SGD, float64: losses" in capsys.readouterr().err
     report = (tmp_path / "report.md").read_text()
@@ -123,7 +121,7 @@ def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
     for plot in ("training_float32.png", "training_float64.png", "distribution.png"):
         assert (tmp_path / plot).stat().st_size > 10_000
         assert f"({plot})" in report
-    assert "With 2 a side" in report
+    assert "With 2 seeds a side" in report
 
     lines = len(read_json_lines(tmp_path / "cases.jsonl"))
     assert fidelity(tmp_path, *size, "--parts", "data", "training", "distribution") == 1

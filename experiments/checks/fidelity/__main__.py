@@ -1,32 +1,176 @@
 """The same experiment as in PyTorch, proved step by step: each comparison and its bound."""
 
-import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
 
-from experiments.checks.fidelity.options import QUICK, FidelityOptions
-from experiments.harness.command import run_command
-from jaxresnet.errors import UserError
-from jaxresnet.options import parse_options
+from rich.console import Console
+
+from experiments.checks.fidelity.parts import (
+    PARTS,
+    Cases,
+    Comparison,
+    Measured,
+    Part,
+    Size,
+    load_part,
+)
+from experiments.harness import run_directory
+from experiments.harness.command import make_console, run_command, say
+from experiments.harness.environment import describe_environment
+from experiments.harness.images import load_images
+from experiments.harness.settings import parse_settings, unpublished
+from jaxresnet import platform
+from jaxresnet.data.sources import ImageOptions, SourceOptions
+from jaxresnet.errors import CheckFailed, UserError
+from jaxresnet.options import options_of
+from jaxresnet.report.document import Report, write_report
+from jaxresnet.report.tables import Column, Table, make_table
+from jaxresnet.train.log import append_json_line, read_json_lines
 
 EXPERIMENT = "fidelity"
+_CLASSES = 10  # of the networks of both sides
+_COLUMNS = [
+    Column[Comparison]("what was compared", lambda row: row.what),
+    Column[Comparison]("measured", lambda row: f"{row.value:.2g}"),
+    Column[Comparison]("bound", lambda row: f"{row.relation} {row.bound:.3g}"),
+    Column[Comparison]("holds", lambda row: "yes" if row.holds else "NO"),
+]
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """What is compared, on which images, and where results go."""
+
+    source: SourceOptions = SourceOptions()
+    size: Size = Size()
+    out: Path | None = unpublished(None, affects="nothing")
+    """The run's directory. None: runs/fidelity/<name made from the settings>."""
+    fresh: bool = unpublished(False, affects="nothing")
+    """Delete what an earlier start of this run left, and begin anew."""
+    quick: bool = unpublished(False, affects="nothing")
+    """Change the defaults to thin networks, fewer of them, and built-in images."""
+    QUICK: ClassVar[dict[str, Any]] = {
+        "data": "synthetic",
+        "networks": ("resnet18", "resnet50"),
+        "width": 8,
+        "train_images": 2_000,
+        "seeds": 4,
+    }
 
 
 def main(arguments: list[str]) -> None:
-    """Parses the command line and runs the comparisons.
+    """Runs the cases that no earlier start measured, and reports.
 
     Raises:
-      UserError: PyTorch is not installed, or an option makes no sense.
+      CheckFailed: a comparison does not hold; the report is written nevertheless.
+      UserError: PyTorch is not installed, or the options, images or directory are not usable.
     """
-    default = QUICK if "--quick" in arguments else FidelityOptions()
-    command = "python -m experiments.checks.fidelity"
-    options = parse_options(FidelityOptions, command, __doc__ or "", arguments, default)
-    if importlib.util.find_spec("torch") is None:
+    settings = parse_settings(FidelitySettings, f"checks.{EXPERIMENT}", __doc__, arguments)
+    if find_spec("torch") is None:
         raise UserError(
             "this experiment compares with PyTorch, which is not installed: "
             "pip install torch (a CPU build will do)"
         )
-    from experiments.checks.fidelity.run import run_fidelity
+    import torch
 
-    run_fidelity(EXPERIMENT, options)
+    console, size = make_console(), settings.size
+    run_directory.check_directory(settings.out, EXPERIMENT)
+    source = ImageOptions(**asdict(settings.source), train_images=size.train_images)
+    dataset = load_images(source, console)
+    if len(dataset.class_names) != _CLASSES:
+        raise UserError(
+            f"{dataset.location} has {len(dataset.class_names)} classes; this takes {_CLASSES}"
+        )
+    environment = describe_environment() | {
+        "torch_threads": torch.get_num_threads(),
+        "images": dataset.title,
+        "data_location": dataset.location,
+    }
+    identity = {
+        "experiment": EXPERIMENT,
+        "images": dataset.title,
+        "data fingerprint": dataset.fingerprint(),
+        "PyTorch": environment["packages"]["torch"],
+        "JAX": environment["packages"]["jax"],
+        "device": environment["device"],
+        "code": environment["git_revision"],
+        **{o.flag: o.value for o in options_of(size) if o.declared.affects == "result"},
+    }
+    directory = settings.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
+    with run_directory.open_run_directory(
+        directory, identity, asdict(settings), environment, fresh=settings.fresh
+    ):
+        say(console, f"{EXPERIMENT}: results in {directory}")
+        parts = {name: load_part(name) for name in PARTS}
+        cases = {name: part.cases(size, dataset) for name, part in parts.items()}
+        wanted = {name: cases[name] for name in PARTS if name in size.parts}
+        measured = measure(wanted, directory / "cases.jsonl", lambda line: say(console, line))
+        complete = {
+            name: (part, measured[name])
+            for name, part in parts.items()
+            if cases[name].keys() <= measured.get(name, {}).keys()
+        }
+        images = f"{len(dataset.train):,} {dataset.title}"
+        comparisons = _report(directory, complete, images, size.width, environment, console)
+    if failed := [comparison.what for comparison in comparisons if not comparison.holds]:
+        raise CheckFailed("beyond the bound: " + "; ".join(failed))
+
+
+def measure(
+    parts: Mapping[str, Cases], log: Path, tell: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Measures the cases, by part and name, that the log has not; returns all that it has then.
+
+    log: a file of JSON lines, one for each finished case.
+    """
+    measured: dict[str, dict[str, Any]] = {}
+    for line in read_json_lines(log):
+        measured.setdefault(line["part"], {})[line["case"]] = line["measured"]
+    for part, cases in parts.items():
+        values = measured.setdefault(part, {})
+        for name in [name for name in cases if name not in values]:
+            tell(f"{part}: {name} …")
+            values[name] = cases[name]()
+            append_json_line(log, {"part": part, "case": name, "measured": values[name]})
+    return measured
+
+
+def _report(
+    directory: Path,
+    parts: Mapping[str, tuple[Part, Measured]],
+    images: str,
+    width: int,
+    environment: Mapping[str, Any],
+    console: Console,
+) -> list[Comparison]:
+    """Writes report.md, summary.json and the plots; returns all comparisons.
+
+    parts: by name, those that are complete, with what they measured.
+    """
+    tables: list[Table] = []
+    plots: list[str] = []
+    comparisons: list[Comparison] = []
+    for name, (part, measured) in parts.items():
+        rows = part.compare(measured)
+        more_tables, more_plots = part.illustrate(directory, images, measured)
+        tables += [make_table(PARTS[name], _COLUMNS, rows, part.note), *more_tables]
+        plots += more_plots
+        comparisons += rows
+    held = sum(comparison.holds for comparison in comparisons)
+    missing = ", ".join(name for name in PARTS if name not in parts)
+    versions = {name: environment["packages"][name] for name in ("jax", "torch")}
+    introduction = (
+        f"{held} of {len(comparisons)} comparisons hold{f' (not run: {missing})' * bool(missing)}. "
+        f"Networks of width {width}, {images}; {platform.machine()}, PyTorch {versions['torch']} "
+        f"with {environment['torch_threads']} threads."
+    )
+    title = "Fidelity: the same experiment as in PyTorch"
+    write_report(directory, Report(title, introduction, tables, plots), console)
+    run_directory.finish_run(directory, {**versions, "held": held, "compared": len(comparisons)})
+    return comparisons
 
 
 if __name__ == "__main__":

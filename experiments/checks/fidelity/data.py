@@ -1,16 +1,15 @@
 """Images on their way into the network: normalisation, crops and flips, nothing lost."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 
 import jax
 import numpy as np
 from scipy.stats import binomtest, chisquare
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Part, compare_p
-from experiments.checks.fidelity.options import CompareOptions
+from experiments.checks.fidelity.parts import Cases, Comparison, Part, Size, compare_p
 from experiments.pytorch.training import torch_crop, torch_normalise
-from jaxresnet.data.augment import AUGMENTATIONS, CROP_PADDING, plan_epoch
+from jaxresnet.data.augment import AUGMENTATIONS, plan_epoch
 from jaxresnet.data.dataset import Dataset, Split
 from jaxresnet.data.loaders import LOADERS, LoaderOptions
 
@@ -25,18 +24,28 @@ def _compare_normalisation(dataset: Dataset) -> list[Comparison]:
     return [Comparison("normalisation: values of 3 x 256 that differ", wrong, 0)]
 
 
+def _wrong_inputs(images: np.ndarray, torch_images: np.ndarray, dataset: Dataset) -> int:
+    """How many values differ between the two, each normalised by its side."""
+    inputs = np.asarray(jax.jit(dataset.normalise)(images))
+    expected = torch_normalise(torch_images, dataset.source).permute(0, 2, 3, 1).numpy()
+    return int((inputs != expected).sum())
+
+
 def _compare_epoch(dataset: Dataset, loader: str) -> list[Comparison]:
     """One epoch as the training step sees it; and again, with indices in place of labels."""
-    split, title = dataset.train, LOADERS[loader].title
+    split = dataset.train
+    plan = plan_epoch(_CROP_FLIP, _SEED, _EPOCH, len(split))
+    draws = np.stack([plan.draws[name] for name in ("top", "left", "flip")], axis=1).tolist()
     indices = Split(split.images, np.arange(len(split), dtype=np.int32))
     seen = np.zeros(len(split), int)
     wrong_values = wrong_labels = 0
     epochs = zip(_batches(split, loader), _batches(indices, loader), strict=True)
     for (images, labels), (_, order) in epochs:
         seen += np.bincount(order, minlength=len(split))
-        wrong_values += _wrong_inputs(images, _torch_crops(split, order), dataset)
+        crops = np.stack([torch_crop(split.images[i], *draws[i]) for i in order])
+        wrong_values += _wrong_inputs(images, crops, dataset)
         wrong_labels += int((labels != split.labels[order]).sum())
-    size = f"{title}, an epoch of {len(split):,} images"
+    size = f"{LOADERS[loader].title}, an epoch of {len(split):,} images"
     what = f"{size}, cropped, flipped, normalised: values that differ from PyTorch's for its draws"
     return [
         Comparison(what, wrong_values, 0),
@@ -53,24 +62,9 @@ def _batches(split: Split, loader: str) -> Iterator[tuple[np.ndarray, np.ndarray
         yield np.asarray(images), np.asarray(labels)
 
 
-def _wrong_inputs(images: np.ndarray, torch_images: np.ndarray, dataset: Dataset) -> int:
-    """How many values differ between the two, each normalised by its side."""
-    inputs = np.asarray(jax.jit(dataset.normalise)(images))
-    expected = torch_normalise(torch_images, dataset.source).permute(0, 2, 3, 1).numpy()
-    return int((inputs != expected).sum())
-
-
-def _torch_crops(split: Split, indices: np.ndarray) -> np.ndarray:
-    """As PyTorch crops and flips, with the draws of the plan."""
-    draws = plan_epoch(_CROP_FLIP, _SEED, _EPOCH, len(split)).draws
-    top, left, flip = (draws[name].tolist() for name in ("top", "left", "flip"))
-    crops = [torch_crop(split.images[i], top[i], left[i], flip[i]) for i in indices]
-    return np.stack(crops)
-
-
 def _compare_draws() -> list[Comparison]:
     draws = plan_epoch(_CROP_FLIP, _SEED, _EPOCH, _DRAWS).draws
-    side = 2 * CROP_PADDING + 1
+    side = _CROP_FLIP.draws["left"]
     offsets = np.bincount(side * draws["top"] + draws["left"], minlength=side**2)
     flips = binomtest(int(draws["flip"].sum()), _DRAWS, 0.5)
     return [
@@ -79,7 +73,7 @@ def _compare_draws() -> list[Comparison]:
     ]
 
 
-def _cases(_: CompareOptions, dataset: Dataset) -> Mapping[str, Case]:
+def _cases(_: Size, dataset: Dataset) -> Cases:
     return {
         "normalisation": partial(_compare_normalisation, dataset),
         **{kind.title: partial(_compare_epoch, dataset, name) for name, kind in LOADERS.items()},

@@ -3,18 +3,16 @@
 Each side draws its own initial weights, order, crops and flips.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import torch
 from flax import nnx
 from scipy.stats import norm, permutation_test
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Measured, Part, compare_p
-from experiments.checks.fidelity.options import CompareOptions
+from experiments.checks.fidelity.parts import Cases, Comparison, Measured, Part, Size, compare_p
 from experiments.checks.fidelity.training import jax_train, load_epoch
 from experiments.pytorch.resnet import create_torch_model
 from experiments.pytorch.training import create_torch_optimizer, torch_epoch, torch_train
@@ -34,18 +32,17 @@ _LAST_STEPS = 20
 _LEVEL, _POWER = 0.01, 0.9
 _RESAMPLES = 9_999
 SIDES = ("jaxresnet", "PyTorch")
-Row = tuple[str, list[list[float]]]  # a figure's name, and its values by side and seed
-
-# What is compared of the losses of an epoch's batches.
-FIGURES: dict[str, Callable[[list[float]], float]] = {
-    "mean loss of the epoch": fmean,
-    f"mean loss of the last {_LAST_STEPS} steps": lambda losses: fmean(losses[-_LAST_STEPS:]),
+# The steps whose mean loss is compared.
+_FIGURES = {
+    "mean loss of the epoch": slice(None),
+    f"mean loss of the last {_LAST_STEPS} steps": slice(-_LAST_STEPS, None),
 }
+Row = tuple[str, list[np.ndarray]]  # a figure's name, and its values by side and seed
 
 
-def _cases(options: CompareOptions, dataset: Dataset) -> Mapping[str, Case]:
+def _cases(size: Size, dataset: Dataset) -> Cases:
     """The losses of an epoch's batches, for each side and seed."""
-    width = min(options.width, _MOST_WIDTH)
+    width = min(size.width, _MOST_WIDTH)
     network, _, _ = split_model(create_model("resnet18", width=width, rngs=nnx.Rngs(0)))
     optimizer = _OPTIONS.create(-(-len(dataset.train) // _BATCH_SIZE))
     step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
@@ -64,21 +61,21 @@ def _cases(options: CompareOptions, dataset: Dataset) -> Mapping[str, Case]:
     return {
         f"{side}, seed {seed}": lambda train=train, seed=seed: list(train(seed))
         for side, train in zip(SIDES, (train_jax, train_torch), strict=True)
-        for seed in range(options.seeds)
+        for seed in range(size.seeds)
     }
 
 
-def _losses(measured: Measured, side: str) -> np.ndarray:
-    """(seeds, batches)."""
-    return np.array([losses for case, losses in measured.items() if case.startswith(f"{side}, ")])
+def _losses(measured: Measured) -> list[np.ndarray]:
+    """Of each side, (seeds, batches)."""
+    return [
+        np.array([losses for case, losses in measured.items() if case.startswith(f"{side}, ")])
+        for side in SIDES
+    ]
 
 
-def _figures(measured: Measured) -> dict[str, list[list[float]]]:
-    """Of the seeds of each side."""
-    return {
-        title: [[figure(losses) for losses in _losses(measured, side).tolist()] for side in SIDES]
-        for title, figure in FIGURES.items()
-    }
+def _figures(measured: Measured) -> list[Row]:
+    sides = _losses(measured)
+    return [(name, [side[:, steps].mean(1) for side in sides]) for name, steps in _FIGURES.items()]
 
 
 def _compare(measured: Measured) -> list[Comparison]:
@@ -90,11 +87,11 @@ def _compare(measured: Measured) -> list[Comparison]:
     test = partial(permutation_test, statistic=difference, vectorized=True, n_resamples=_RESAMPLES)
     return [
         compare_p(
-            f"{title}: permutation test of the difference of the means",
+            f"{name}: permutation test of the difference of the means",
             test(sides, rng=np.random.default_rng(0)),
             least=_LEVEL,
         )
-        for title, sides in _figures(measured).items()
+        for name, sides in _figures(measured)
     ]
 
 
@@ -108,12 +105,15 @@ def noticed_difference(deviation: float, seeds: int) -> float:
 
 
 def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[Table], list[str]]:
-    seeds = len(_losses(measured, SIDES[0]))
+    sides = _losses(measured)
+    seeds = len(sides[0])
     columns: list[Column[Row]] = [
         Column("figure", lambda row: row[0]),
-        *(Column(side, lambda row, i=i: row[1][i], 3) for i, side in enumerate(SIDES)),
-        Column("difference\nof the means", lambda row: fmean(row[1][0]) - fmean(row[1][1]), 3),
-        Column("would be\nnoticed", lambda row: noticed_difference(stdev(row[1][1]), seeds), 3),
+        *(Column(side, lambda row, i=i: row[1][i].tolist(), 3) for i, side in enumerate(SIDES)),
+        Column("difference\nof the means", lambda row: row[1][0].mean() - row[1][1].mean(), 3),
+        Column(
+            "would be\nnoticed", lambda row: noticed_difference(row[1][1].std(ddof=1), seeds), 3
+        ),
     ]
     note = (
         f"Mean ± standard deviation over the seeds. With {seeds} a side and the deviation seen "
@@ -122,16 +122,19 @@ def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[
         f"most; the published protocol: SGD, rate {_OPTIONS.rate:g}, momentum "
         f"{_OPTIONS.momentum:g}, weight decay {_OPTIONS.weight_decay:g}."
     )
-    title = f"One epoch ({images}) from {seeds} seeds"
-    curves = []
-    for colour, side in enumerate(SIDES):
-        losses = _losses(measured, side)
-        mean, deviation = losses.mean(0).tolist(), losses.std(0, ddof=1).tolist()
-        name = f"{side}, mean and standard deviation"
-        curves.append(Curve(name, mean, colour, dashed=colour > 0, deviations=deviation))
-    plot_curves(directory / "distribution.png", title, "step", "training loss", curves)
-    rows = list(_figures(measured).items())
-    return [make_table(title, columns, rows, note, mean_and_deviation)], ["distribution.png"]
+    title, plot = f"One epoch ({images}) from {seeds} seeds", "distribution.png"
+    curves = [
+        Curve(
+            f"{side}, mean and standard deviation",
+            losses.mean(0).tolist(),
+            colour,
+            dashed=colour > 0,
+            deviations=losses.std(0, ddof=1).tolist(),
+        )
+        for colour, (side, losses) in enumerate(zip(SIDES, sides, strict=True))
+    ]
+    plot_curves(directory / plot, title, "step", "training loss", curves)
+    return [make_table(title, columns, _figures(measured), note, mean_and_deviation)], [plot]
 
 
 PART = Part(_cases, _compare, illustrate=_illustrate)

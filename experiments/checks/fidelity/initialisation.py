@@ -1,7 +1,6 @@
 """Initial weights: each tensor drawn from the distribution that PyTorch draws it from."""
 
 import math
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from flax import nnx
 from scipy.stats import ks_1samp, ks_2samp, uniform
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Part, compare_p, worst
-from experiments.checks.fidelity.options import CompareOptions
+from experiments.checks.fidelity.parts import Cases, Comparison, Part, Size, compare_p, worst
 from experiments.pytorch.resnet import create_torch_model, numpy_tensors
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.models.resnet import create_model
@@ -47,8 +45,8 @@ def _compare(width: int) -> list[Comparison]:
     ]
 
 
-def _cases(options: CompareOptions, _: Dataset) -> Mapping[str, Case]:
-    return {"resnet18": partial(_compare, options.width)}
+def _cases(size: Size, _: Dataset) -> Cases:
+    return {"resnet18": partial(_compare, size.width)}
 
 
 PART = Part(_cases)

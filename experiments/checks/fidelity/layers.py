@@ -1,6 +1,6 @@
 """Each kind of layer: outputs, gradients and running statistics."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,16 +10,15 @@ import torch
 from flax import nnx
 from torch import nn
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Part, worst
+from experiments.checks.fidelity.parts import Cases, Comparison, Part, worst
 from experiments.checks.fidelity.passes import Tensors, differences, draw, run_jax, run_torch
 from experiments.pytorch.resnet import numpy_tensors
 from jaxresnet.kernels.pooling import max_pool
 from jaxresnet.models.layers import BatchNorm, Conv, Linear, global_average_pool
 from jaxresnet.models.resnet import STEMS
-from jaxresnet.models.torch_names import LEAF_NAMES, from_torch_axes, to_torch_axes
+from jaxresnet.models.torch_names import LEAF_NAMES, Weights, from_torch_axes, to_torch_axes
 
 BOUNDS = {"float32": 1e-5, "float64": 1e-10}
-
 # Kernel size, stride, padding, input and output features, image size: the stems', and all kinds
 # that blocks have, some with an odd image size.
 _CONVOLUTIONS = [
@@ -35,12 +34,9 @@ _CONVOLUTIONS = [
 
 
 def _convolutions(dtype: str) -> Iterator[float]:
-    for *shape, pixels in _CONVOLUTIONS:
-        size, stride, padding, inputs, outputs = shape
-        conv = Conv(
-            inputs, outputs, size, stride=stride, padding=padding, use_bias=True, dtype=dtype,
-            rngs=nnx.Rngs(0),
-        )  # fmt: skip
+    make = partial(Conv, use_bias=True, dtype=dtype, rngs=nnx.Rngs(0))
+    for size, stride, padding, inputs, outputs, pixels in _CONVOLUTIONS:
+        conv = make(inputs, outputs, size, stride=stride, padding=padding)
         images = draw((4, pixels, pixels, inputs), dtype)
         yield _difference(nn.Conv2d(inputs, outputs, size, stride, padding), conv, images)
 
@@ -77,24 +73,19 @@ LAYERS: dict[str, Callable[[str], Iterator[float]]] = {
 
 def _difference(module: nn.Module, layer: nnx.Module, inputs: np.ndarray, **call: bool) -> float:
     """The worst of outputs, gradients and statistics, with PyTorch's weights on both sides."""
-    graph, *state = nnx.split(layer, nnx.Param, nnx.BatchStat)
-    tensors = {name: np.array(tensor) for name, tensor in numpy_tensors(module).items()}
-    params, statistics = (
-        {key: from_torch_axes(tensors[LEAF_NAMES[key]]) for key in nnx.to_pure_dict(arrays)}
-        for arrays in state
+    tensors = numpy_tensors(module)
+    _, *states = nnx.split(layer, nnx.Param, nnx.BatchStat)
+    weights = (
+        {key: from_torch_axes(tensors[LEAF_NAMES[key]]) for key in nnx.to_pure_dict(state)}
+        for state in states
     )
 
-    def apply(params: Any, statistics: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
-        model: Any = nnx.merge(graph, params, statistics, copy=True)
-        return model(inputs, **call), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-
-    def to_torch(params: Any, statistics: Any) -> Tensors:
-        leaves = (params | statistics).items()
+    def to_torch(weights: Weights) -> Tensors:
+        leaves = (weights.params | weights.batch_stats).items()
         return {LEAF_NAMES[key]: to_torch_axes(np.asarray(value)) for key, value in leaves}
 
-    expected = run_torch(module, inputs)
-    actual = run_jax(apply, params, statistics, inputs, to_torch)
-    return worst(differences(actual, expected).values())
+    actual = run_jax(layer, Weights(*weights), inputs, to_torch, **call)
+    return worst(differences(actual, run_torch(module, inputs)).values())
 
 
 def _compare(name: str, dtype: str) -> list[Comparison]:
@@ -104,7 +95,7 @@ def _compare(name: str, dtype: str) -> list[Comparison]:
     return [Comparison(f"{name}: outputs and gradients, {dtype}", largest, BOUNDS[dtype])]
 
 
-def _cases(*_: Any) -> Mapping[str, Case]:
+def _cases(*_: Any) -> Cases:
     return {
         f"{name}, {dtype}": partial(_compare, name, dtype) for dtype in BOUNDS for name in LAYERS
     }

@@ -1,7 +1,6 @@
 """Whole networks with PyTorch's weights: logits, running statistics and every gradient."""
 
 import copy
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -11,26 +10,18 @@ import torch
 from flax import nnx
 from torch import nn
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Part, worst
-from experiments.checks.fidelity.options import CompareOptions
-from experiments.checks.fidelity.passes import (
-    Tensors,
-    channels_first,
-    differences,
-    draw,
-    run_jax,
-    run_torch,
-)
+from experiments.checks.fidelity import passes
+from experiments.checks.fidelity.parts import Cases, Comparison, Part, Size, worst
+from experiments.checks.fidelity.passes import Tensors, differences, run_torch
 from experiments.pytorch.resnet import TorchResNet, create_torch_model, numpy_tensors
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import CheckFailed
-from jaxresnet.models.resnet import MODELS, NORMS, STEMS, create_model
+from jaxresnet.models.resnet import MODELS, NORMS, STEMS, ResNet, create_model
 from jaxresnet.models.torch_names import Weights, from_torch, to_torch, weights_of
-from jaxresnet.train.state import Network, split_model
 
 _LOGITS_BOUND, _GRADIENTS_BOUND, _FLOAT64_BOUND = 1e-4, 1e-3, 1e-8
 _BATCH = 2
-# What _NOTE explains. A wide and deep network has millions of rectifiers and no images that keep
+# What the note explains. A wide and deep network has millions of rectifiers and no images that keep
 # all of them off zero: it is made thinner until it has.
 _MARGIN = 4
 _IMAGES_TRIED = 10
@@ -39,17 +30,6 @@ _LEAST_WIDTH = 8
 # PyTorch's float32 this one may be, since which rectifiers flip is chance on both sides.
 _DISTANCE_BOUND = 3.0
 _DISTANCE_BATCHES = {"resnet18": 16, "resnet50": 4, "resnet152": 2}  # at width 64
-
-_NOTE = (
-    "The largest difference over the largest magnitude, of the worst tensor; evaluation and "
-    "training mode, two random images. A rectifier whose input is within rounding of zero moves "
-    "float32 gradients by a thousandth, whoever computes them; so those are compared on the first "
-    f"images that keep every rectifier's input further from zero than {_MARGIN} times PyTorch's "
-    "own rounding error there (their number is given if they are not the first), and on a thinner "
-    "network where a wide one has no such images. In float64 no input is in doubt. With PyTorch's "
-    "initial weights no images are that clear: there both sides' float32 is held to float64, and "
-    "two results in float32 may differ by the sum of their distances to it."
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +51,34 @@ class Architecture:
         """Of CIFAR-10's size, or as many pixels as leave the stages 16."""
         stem = STEMS[self.stem]
         pixels = max(32, 16 * stem.stride * (2 if stem.pool else 1))
-        return draw((batch, pixels, pixels, 3), dtype, seed)
+        return passes.draw((batch, pixels, pixels, 3), dtype, seed)
+
+    def torch_network(self) -> TorchResNet:
+        """With PyTorch's initial weights, always the same."""
+        torch.manual_seed(0)
+        return create_torch_model(**asdict(self))
+
+    def random_torch_network(self) -> TorchResNet:
+        """The same, with batch norm's arrays drawn too, so that none are alike.
+
+        The last scale of each block is small, as torchvision's zero_init_residual makes it: with
+        scales around 1 a deep network in training mode multiplies rounding errors by 10,000.
+        """
+        network = self.torch_network()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+                nn.init.normal_(module.get_buffer("running_mean"), std=0.1)
+                nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
+        for last in network.last_norms():
+            nn.init.uniform_(last.weight, 0.05, 0.15)
+        return network
+
+    def load_jax(self, network: TorchResNet, dtype: Any) -> tuple[ResNet, Weights]:
+        """This project's network in that dtype, and the weights of PyTorch's, in float32."""
+        model = create_model(**asdict(self), dtype=dtype, rngs=nnx.Rngs(0))
+        return model, from_torch(numpy_tensors(network), weights_of(model))
 
 
 # ResNet-18 with every stem; the deeper ones, which are for large images, with the paper's. Each
@@ -85,90 +92,50 @@ ARCHITECTURES = tuple(
 )
 
 
-def random_torch_network(architecture: Architecture) -> TorchResNet:
-    """PyTorch's initial weights, with batch norm's arrays drawn too, so that none are alike.
-
-    The last scale of each block is small, as torchvision's zero_init_residual makes it: with
-    scales around 1 a deep network in training mode multiplies rounding errors by 10,000.
-    """
-    network = initial_torch_network(architecture)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.get_buffer("running_mean"), std=0.1)
-            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
-    for last in network.last_norms():
-        nn.init.uniform_(last.weight, 0.05, 0.15)
-    return network
-
-
-def initial_torch_network(architecture: Architecture) -> TorchResNet:
-    """PyTorch's initial weights, always the same."""
-    torch.manual_seed(0)
-    return create_torch_model(**asdict(architecture))
-
-
-def load_jax(
-    architecture: Architecture, network: TorchResNet, dtype: Any
-) -> tuple[Network, Weights]:
-    """This project's network in that dtype, and the weights of PyTorch's, in float32."""
-    model = create_model(**asdict(architecture), dtype=dtype, rngs=nnx.Rngs(0))
-    return split_model(model)[0], from_torch(numpy_tensors(network), weights_of(model))
-
-
 def _run_both(
     architecture: Architecture, network: TorchResNet, images: np.ndarray, train: bool
 ) -> tuple[Tensors, Tensors]:
-    """What a pass gives here and in PyTorch, from PyTorch's weights."""
-    jax_network, weights = load_jax(architecture, network.float(), images.dtype)
-    here = run_jax(
-        partial(jax_network.apply, train=train),
-        weights.params,
-        weights.batch_stats,
-        images,
-        lambda params, statistics: to_torch(Weights(params, statistics)),
+    """What a pass gives here and in PyTorch, from PyTorch's weights in float32."""
+    here = passes.run_jax(
+        *architecture.load_jax(network, images.dtype), images, to_torch, train=train
     )
     return here, run_torch(network.train(train), images)
 
 
 @cache
-def _differences(
-    architecture: Architecture, dtype: str, train: bool, seed: int
-) -> dict[str, float]:
+def _differences(architecture: Architecture, dtype: str, seed: int) -> dict[str, float]:
+    """Of each tensor, the worse of evaluation and training mode."""
     images = architecture.images(_BATCH, dtype, seed)
-    return differences(*_run_both(architecture, random_torch_network(architecture), images, train))
+    modes = [
+        differences(*_run_both(architecture, architecture.random_torch_network(), images, train))
+        for train in ((False, True) if NORMS[architecture.norm] else (True,))
+    ]
+    return {name: worst(mode[name] for mode in modes) for name in modes[0]}
 
 
-def _compare(architecture: Architecture) -> Iterator[Comparison]:
-    """Logits, running statistics and gradients by name, evaluation and training.
-
-    In float32, and all of it in float64, where no rectifier is in doubt.
-    """
-    title = architecture.title
-    modes = (False, True) if NORMS[architecture.norm] else (True,)
-    passes = [_differences(architecture, "float32", train, 0) for train in modes]
-    logits = worst(tensors["outputs"] for tensors in passes)
-    yield Comparison(f"{title}: logits, float32", logits, _LOGITS_BOUND)
+def _compare(architecture: Architecture) -> list[Comparison]:
+    """Logits, running statistics and gradients in float32, and all of it in float64."""
+    title, tensors = architecture.title, _differences(architecture, "float32", 0)
+    running = [difference for name, difference in tensors.items() if "running" in name]
     thinner, seed = _find_decided(architecture)
-    decided = [_differences(thinner, "float32", train, seed) for train in modes]
-    gradients = worst(d for tensors in decided for n, d in tensors.items() if "running" not in n)
+    decided = _differences(thinner, "float32", seed)
+    gradients = worst(d for name, d in decided.items() if "running" not in name)
     what = f"{title}: gradients, float32"
     what += f", width {thinner.width}" if thinner != architecture else ""
     what += f", images {seed + 1}" if seed else ""
-    yield Comparison(what, gradients, _GRADIENTS_BOUND)
-    running = [d for tensors in passes for name, d in tensors.items() if "running" in name]
-    if running:
-        yield Comparison(f"{title}: running statistics, float32", worst(running), _LOGITS_BOUND)
-    exact = worst(
-        d for train in modes for d in _differences(architecture, "float64", train, 0).values()
-    )
-    yield Comparison(f"{title}: all of these, float64", exact, _FLOAT64_BOUND)
+    exact = worst(_differences(architecture, "float64", 0).values())
+    statistics = f"{title}: running statistics, float32"
+    return [
+        Comparison(f"{title}: logits, float32", tensors["outputs"], _LOGITS_BOUND),
+        Comparison(what, gradients, _GRADIENTS_BOUND),
+        *([Comparison(statistics, worst(running), _LOGITS_BOUND)] if running else []),
+        Comparison(f"{title}: all of these, float64", exact, _FLOAT64_BOUND),
+    ]
 
 
 def _find_decided(architecture: Architecture) -> tuple[Architecture, int]:
     """The architecture, or a thinner one, and the seed of the first images that float32 decides."""
-    network = random_torch_network(architecture)
+    network = architecture.random_torch_network()
     for seed in range(_IMAGES_TRIED):
         images = architecture.images(_BATCH, "float32", seed)
         if all(_is_decided(network.train(train), images) for train in (True, False)):
@@ -180,43 +147,52 @@ def _find_decided(architecture: Architecture) -> tuple[Architecture, int]:
 
 def _is_decided(network: TorchResNet, images: np.ndarray) -> bool:
     """Whether rounding leaves every rectifier of PyTorch's network well on its side of zero."""
-    x = torch.from_numpy(channels_first(images))
+    x = torch.from_numpy(passes.channels_first(images))
     rounded, exact = (
         copy.deepcopy(network).to(dtype).relu_inputs(x.to(dtype))
         for dtype in (torch.float32, torch.float64)
     )
     return all(
-        float(right.abs().min()) > _MARGIN * float((wrong - right).square().mean().sqrt())
+        bool(right.abs().min() > _MARGIN * (wrong - right).square().mean().sqrt())
         for wrong, right in zip(rounded, exact, strict=True)
     )
 
 
 def _compare_initial(architecture: Architecture, batch: int) -> list[Comparison]:
     """Gradients in training mode with PyTorch's own initial weights, held to float64."""
-    network = initial_torch_network(architecture)
-    here, pytorch = _run_both(architecture, network, architecture.images(batch, "float32"), True)
-    network = initial_torch_network(architecture).train()
-    exact = run_torch(network, architecture.images(batch, "float64"))
-    distances = [worst(differences(*pair).values()) for pair in ((here, exact), (pytorch, exact))]
-    between = worst(differences(here, pytorch).values())
+    network, images = architecture.torch_network(), architecture.images(batch, "float32")
+    here, pytorch = _run_both(architecture, network, images, train=True)
+    exact = run_torch(architecture.torch_network(), architecture.images(batch, "float64"))
+    pairs = (here, exact), (pytorch, exact), (here, pytorch)
+    distance, usual, between = (worst(differences(*pair).values()) for pair in pairs)
     what = (
         f"{architecture.title}, PyTorch's initial weights, {batch} images: distance to float64, "
-        "{:.1e}, over PyTorch's, {:.1e} ({:.1e} apart)".format(*distances, between)
+        f"{distance:.1e}, over PyTorch's, {usual:.1e} ({between:.1e} apart)"
     )
-    return [Comparison(what, distances[0] / distances[1], _DISTANCE_BOUND)]
+    return [Comparison(what, distance / usual, _DISTANCE_BOUND)]
 
 
-def _cases(options: CompareOptions, _: Dataset) -> Mapping[str, Case]:
-    chosen = [replace(a, width=options.width) for a in ARCHITECTURES if a.name in options.networks]
+def _cases(size: Size, _: Dataset) -> Cases:
+    chosen = [replace(a, width=size.width) for a in ARCHITECTURES if a.name in size.networks]
     initial = [
-        (Architecture(name, width=options.width), batch * max(1, 64 // options.width))
+        (Architecture(name, width=size.width), batch * max(1, 64 // size.width))
         for name, batch in _DISTANCE_BATCHES.items()
-        if name in options.networks
+        if name in size.networks
     ]
     return {
-        **{a.title: lambda a=a: list(_compare(a)) for a in chosen},
-        **{f"{a.title}, initial": partial(_compare_initial, a, b) for a, b in initial},
+        **{a.title: partial(_compare, a) for a in chosen},
+        **{f"{a.title}, initial": partial(_compare_initial, a, batch) for a, batch in initial},
     }
 
 
-PART = Part(_cases, note=_NOTE)
+PART = Part(
+    _cases,
+    note="The largest difference over the largest magnitude, of the worst tensor; evaluation and "
+    "training mode, two random images. A rectifier whose input is within rounding of zero moves "
+    "float32 gradients by a thousandth, whoever computes them; so those are compared on the first "
+    f"images that keep every rectifier's input further from zero than {_MARGIN} times PyTorch's "
+    "own rounding error there (their number is given if they are not the first), and on a thinner "
+    "network where a wide one has no such images. In float64 no input is in doubt. With PyTorch's "
+    "initial weights no images are that clear: there both sides' float32 is held to float64, and "
+    "two results in float32 may differ by the sum of their distances to it.",
+)

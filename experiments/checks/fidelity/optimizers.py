@@ -1,6 +1,5 @@
 """Each optimizer against torch.optim in float64."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import optax
 import torch
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Part, worst
+from experiments.checks.fidelity.parts import Cases, Comparison, Part, worst
 from experiments.checks.fidelity.passes import differences
 from experiments.pytorch.training import TORCH_OPTIMIZERS, create_torch_optimizer
 from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
@@ -26,58 +25,44 @@ _LEFT_OUT = [entry.title for name, entry in OPTIMIZERS.items() if name not in CO
 
 def _compare(name: str) -> list[Comparison]:
     """The parameters after every step, with and without weight decay; the size of the state."""
-    entry, comparisons = OPTIMIZERS[name], []
-    for title, decay in _WEIGHT_DECAYS.items():
+    entry, comparisons = COMPARED[name], []
+    generator = np.random.default_rng(0)
+    # Of very different magnitudes, as those of a loss that falls.
+    gradients = (
+        generator.normal(size=(_STEPS, *_SHAPE)) * np.geomspace(1, 1e-4, _STEPS)[:, None, None]
+    )
+    for decay_title, decay in _WEIGHT_DECAYS.items():
         options = OptimizerOptions(
             name, learning_rate=entry.usual_learning_rate, weight_decay=decay
         )
+        torch_params = torch.ones(_SHAPE, dtype=torch.float64, requires_grad=True)
+        torch_optimizer, optimizer = (
+            create_torch_optimizer([torch_params], options),
+            options.create(_STEPS),
+        )
+        distances: list[float] = []
         with jax.enable_x64(True):
-            params, size = _descend(options)
-        torch_params, torch_size = _torch_descend(options)
-        largest = worst(differences(params, torch_params).values())
-        what = f"{entry.title}, {title}"
+            params = jnp.ones(_SHAPE)
+            state, update = optimizer.init(params), jax.jit(optimizer.update)
+            for gradient in gradients:
+                updates, state = update(jnp.asarray(gradient), state, params)
+                params = optax.apply_updates(params, updates)
+                here = {"params": np.asarray(params)}
+                torch_params.grad = torch.from_numpy(gradient)
+                torch_optimizer.step()
+                distances += differences(here, {"params": torch_params.detach().numpy()}).values()
+        # Of the state, without counters of steps.
+        size = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+        torch_size = sum(t.numel() for t in torch_optimizer.state[torch_params].values() if t.ndim)
+        what = f"{entry.title}, {decay_title}"
         comparisons += [
-            Comparison(f"{what}: parameters, float64", largest, _BOUND),
+            Comparison(f"{what}: parameters, float64", worst(distances), _BOUND),
             Comparison(f"{what}: values of state too many or few", abs(size - torch_size), 0),
         ]
     return comparisons
 
 
-def _gradients() -> np.ndarray:
-    """Of each step, of very different magnitudes, as those of a loss that falls."""
-    generator = np.random.default_rng(0)
-    return generator.normal(size=(_STEPS, *_SHAPE)) * np.geomspace(1, 1e-4, _STEPS)[:, None, None]
-
-
-def _descend(options: OptimizerOptions) -> tuple[dict[str, np.ndarray], int]:
-    """The parameters after each step, and how many values of state, counters of steps aside."""
-    optimizer = options.create(_STEPS)
-    params = jnp.ones(_SHAPE)
-    state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
-    path = {}
-    for step, gradient in enumerate(_gradients()):
-        updates, state = update(jnp.asarray(gradient), state, params)
-        params = optax.apply_updates(params, updates)
-        path[f"step {step}"] = np.asarray(params)
-    return path, sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
-
-
-def _torch_descend(options: OptimizerOptions) -> tuple[dict[str, np.ndarray], int]:
-    params = torch.ones(_SHAPE, dtype=torch.float64, requires_grad=True)
-    optimizer = create_torch_optimizer([params], options)
-    path = {}
-    for step, gradient in enumerate(_gradients()):
-        params.grad = torch.from_numpy(gradient)
-        optimizer.step()
-        path[f"step {step}"] = params.detach().numpy().copy()
-    tensors = [
-        t for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t)
-    ]
-    return path, sum(tensor.numel() for tensor in tensors if tensor.ndim)
-
-
-def _cases(*_: Any) -> Mapping[str, Case]:
+def _cases(*_: Any) -> Cases:
     return {entry.title: partial(_compare, name) for name, entry in COMPARED.items()}
 
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from flax import nnx
 from torch import nn
 
 from jaxresnet import platform
+from jaxresnet.models.torch_names import Weights
 
 # "outputs"; the gradients of the sum of their sines by "inputs" and by each parameter; and the
 # running statistics after the pass.
@@ -37,26 +39,31 @@ def run_torch(module: nn.Module, inputs: np.ndarray) -> Tensors:
 
 
 def run_jax(
-    apply: Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]],
-    params: Any,
-    statistics: Any,
+    module: nnx.Module,
+    weights: Weights,
     inputs: np.ndarray,
-    to_torch: Callable[[Any, Any], Tensors],
+    to_torch: Callable[[Weights], Tensors],
+    **call: bool,
 ) -> Tensors:
     """This project's pass, in the dtype of the inputs; compiled as the training step is.
 
     Args:
-      apply: (params, statistics, inputs) -> (outputs, statistics after the pass).
-      to_torch: names params and statistics as PyTorch does.
+      weights: in place of the module's own.
+      to_torch: names weights, and gradients in place of params, as PyTorch does.
+      call: further arguments of the module.
     """
+    graph, _ = nnx.split(module)
 
     def loss(params: Any, statistics: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
-        outputs, after = apply(params, statistics, inputs)
+        model: Any = nnx.merge(graph, params, statistics, copy=True)
+        outputs = model(inputs, **call)
+        after = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return jnp.sin(outputs).sum(), (outputs, after)
 
     with jax.enable_x64(inputs.dtype == np.float64):
         arguments = jax.tree.map(
-            lambda array: jnp.asarray(array, inputs.dtype), (params, statistics, inputs)
+            lambda array: jnp.asarray(array, inputs.dtype),
+            (weights.params, weights.batch_stats, inputs),
         )
         run = jax.jit(
             jax.grad(loss, (0, 2), has_aux=True), compiler_options=platform.compiler_options()
@@ -64,7 +71,7 @@ def run_jax(
         (gradients, input_gradient), (outputs, after) = run(*arguments)
     activations = {"outputs": outputs, "inputs": input_gradient}
     named = {name: channels_first(np.asarray(array)) for name, array in activations.items()}
-    return named | to_torch(gradients, after)
+    return named | to_torch(Weights(gradients, after))
 
 
 def differences(actual: Tensors, expected: Tensors) -> dict[str, float]:
@@ -74,18 +81,13 @@ def differences(actual: Tensors, expected: Tensors) -> dict[str, float]:
     training, which takes the mean off again, a bias has no gradient but rounding.
     """
     scales = {name: float(np.abs(tensor).max()) for name, tensor in expected.items()}
-    return {
-        name: difference(actual[name], tensor)
-        / max(scales[name], scales.get(name.replace("bias", "weight"), 0))
-        for name, tensor in expected.items()
-    }
-
-
-def difference(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The largest; of arrays of one shape."""
-    if actual.shape != expected.shape:
-        raise ValueError(f"shapes differ: {actual.shape} and {expected.shape}")
-    return float(np.abs(actual.astype(np.float64) - expected).max())
+    relative = {}
+    for name, tensor in expected.items():
+        if actual[name].shape != tensor.shape:
+            raise ValueError(f"{name}: shapes differ: {actual[name].shape} and {tensor.shape}")
+        largest = float(np.abs(actual[name].astype(np.float64) - tensor).max())
+        relative[name] = largest / max(scales[name], scales.get(name.replace("bias", "weight"), 0))
+    return relative
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import optax
 import torch
 
-from experiments.checks.fidelity.comparison import Case, Comparison, Measured, Part, worst
-from experiments.checks.fidelity.networks import Architecture, load_jax, random_torch_network
+from experiments.checks.fidelity.networks import Architecture
 from experiments.checks.fidelity.optimizers import COMPARED
-from experiments.checks.fidelity.options import CompareOptions
+from experiments.checks.fidelity.parts import Cases, Comparison, Measured, Part, Size, worst
 from experiments.pytorch.training import create_torch_optimizer, torch_train
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Batch, Dataset
@@ -22,7 +21,7 @@ from jaxresnet.data.loaders import LoaderOptions
 from jaxresnet.models.torch_names import Weights
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.report.plots import plot_differences
-from jaxresnet.train.state import create_state
+from jaxresnet.train.state import create_state, split_model
 from jaxresnet.train.step import make_train_step
 
 BOUNDS = {"float32": 1e-3, "float64": 1e-8}
@@ -32,7 +31,7 @@ _FLOAT64_WIDTH, _FLOAT64_BATCH_SIZE = 8, 32
 _RATE = 0.02  # of the usual learning rate
 
 
-def _losses(name: str, dtype: str, size: CompareOptions, dataset: Dataset) -> dict[str, Any]:
+def _losses(name: str, dtype: str, size: Size, dataset: Dataset) -> dict[str, Any]:
     """The losses of the same steps of ResNet-18, here and in PyTorch."""
     width, batch_size = size.width, size.batch_size
     if dtype == "float64":
@@ -40,16 +39,16 @@ def _losses(name: str, dtype: str, size: CompareOptions, dataset: Dataset) -> di
     batches = list(islice(load_epoch(dataset, batch_size, seed=0), size.steps))
     options = OptimizerOptions(name, learning_rate=_RATE * COMPARED[name].usual_learning_rate)
     architecture = Architecture("resnet18", width=width)
-    model = random_torch_network(architecture)
+    network = architecture.random_torch_network()
     with jax.enable_x64(dtype == "float64"):
-        network, weights = load_jax(architecture, model, dtype)
+        model, weights = architecture.load_jax(network, dtype)
         weights = jax.tree.map(partial(jnp.asarray, dtype=dtype), weights)
         optimizer = options.create(size.steps)
-        step = make_train_step(network, optimizer, dataset.normalise)
+        step = make_train_step(split_model(model)[0], optimizer, dataset.normalise)
         here = list(jax_train(step, weights, optimizer, batches))
-    model.to(getattr(torch, dtype))
-    torch_optimizer = create_torch_optimizer(model.parameters(), options)
-    pytorch = list(torch_train(model, torch_optimizer, dataset.source, batches))
+    network.to(getattr(torch, dtype))
+    torch_optimizer = create_torch_optimizer(network.parameters(), options)
+    pytorch = list(torch_train(network, torch_optimizer, dataset.source, batches))
     return {"dtype": dtype, "optimizer": COMPARED[name].title, "here": here, "PyTorch": pytorch}
 
 
@@ -80,36 +79,28 @@ def _differences(losses: Mapping[str, Any]) -> list[float]:
 
 def _compare(measured: Measured) -> list[Comparison]:
     return [
-        Comparison(
-            f"{case}: losses of each step", worst(_differences(losses)), BOUNDS[losses["dtype"]]
-        )
-        for case, losses in measured.items()
+        Comparison(f"{case}: losses of each step", worst(_differences(x)), BOUNDS[x["dtype"]])
+        for case, x in measured.items()
     ]
 
 
 def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list, list[str]]:
-    plots = []
-    for dtype, bound in BOUNDS.items():
-        plots.append(f"training_{dtype}.png")
-        plot_differences(
-            directory / plots[-1],
-            f"ResNet-18, {images}, {dtype}: the same weights and batches",
-            "step",
-            "training loss",
-            {
-                losses["optimizer"]: (losses["here"], losses["PyTorch"], _differences(losses))
-                for losses in measured.values()
-                if losses["dtype"] == dtype
-            },
-            ("here", "PyTorch"),
-            bound,
-        )
-    return [], plots
+    plots = {dtype: f"training_{dtype}.png" for dtype in BOUNDS}
+    for dtype, plot in plots.items():
+        title = f"ResNet-18, {images}, {dtype}: the same weights and batches"
+        pairs = {
+            losses["optimizer"]: (losses["here"], losses["PyTorch"], _differences(losses))
+            for losses in measured.values()
+            if losses["dtype"] == dtype
+        }
+        sides, bound = ("here", "PyTorch"), BOUNDS[dtype]
+        plot_differences(directory / plot, title, "step", "training loss", pairs, sides, bound)
+    return [], list(plots.values())
 
 
-def _cases(options: CompareOptions, dataset: Dataset) -> Mapping[str, Case]:
+def _cases(size: Size, dataset: Dataset) -> Cases:
     return {
-        f"{entry.title}, {dtype}": partial(_losses, name, dtype, options, dataset)
+        f"{entry.title}, {dtype}": partial(_losses, name, dtype, size, dataset)
         for dtype in BOUNDS
         for name, entry in COMPARED.items()
     }
