@@ -169,7 +169,7 @@ def _state_table(counts: dict[str, Any]) -> Table:
         "What each optimizer keeps besides the parameters",
         [*columns, "MiB in float32"],
         rows,
-        "Extra state: values carried from step to step. Adam's odd one counts the steps.",
+        "Extra state: values carried from step to step. An odd one, as Adam's, counts the steps.",
     )
 
 

@@ -24,7 +24,7 @@ EXPERIMENT = "bench_input"
 _ABOUT = (
     f"Random crop of padding {CROP_PADDING}, horizontal flip, normalised float32 images. tf.data "
     "hands over uint8, which JAX normalises; resident is cut and normalised by JAX alone, as a "
-    "training step does. That is in their times."
+    "training step does. What JAX does is in the times of all loaders."
 )
 _NOTE = (
     "A round is a new epoch of {:,} batches, with the start and the end of its workers. Set-up: "

@@ -22,6 +22,7 @@ from jaxresnet.report.document import Report, write_report
 from jaxresnet.train import training as trainings
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.clock import Diverged
+from jaxresnet.train.figures import FIGURES
 from jaxresnet.train.interrupt import stop_on_signals
 from jaxresnet.train.log import EventFiles, RunLog, lines_of
 from jaxresnet.train.loop import Trainer
@@ -153,6 +154,7 @@ def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[
     return {
         "experiment": experiment,
         "images": dataset.title,
+        "figures": [figure.name for figure in FIGURES],  # what the lines of its logs have
         "data fingerprint": dataset.fingerprint(),
         # Times of two devices must not come together in one result.
         **({"device": platform.device()} if settings.timed else {}),

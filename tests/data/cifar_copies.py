@@ -1,4 +1,4 @@
-"""A small CIFAR-10, and writers of each layout that people keep it in."""
+"""Small CIFAR sets, and writers of each of their layouts, from their descriptions."""
 
 import pickle
 from dataclasses import replace
@@ -8,36 +8,54 @@ import numpy as np
 from PIL import Image
 
 from jaxresnet.data.cifar import CIFAR10
+from jaxresnet.data.cifar_layouts import (
+    BinaryBatches,
+    CifarSet,
+    ClassFolders,
+    OfficialFiles,
+    PythonBatches,
+    Tfds,
+)
 from jaxresnet.data.dataset import Split
+from jaxresnet.data.sources import SOURCES
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
 
 Splits = dict[str, Split]
 
-SIZES = {"train": 100, "test": 20}
-SMALL = replace(CIFAR10, sizes=SIZES)
-PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
+# Ten training images and two test images of each class, of every set that there is.
+SETS = {
+    name: replace(cifar, sizes={"train": 10 * len(names), "test": 2 * len(names)})
+    for name, cifar in SOURCES.items()
+    if isinstance(cifar, CifarSet)
+    for names in [cifar.class_names]
+}
+SMALL = SETS[CIFAR10.name]
+SIZES = SMALL.sizes
+PYTHON, BINARY = (layout.folder for layout in SMALL.layouts if isinstance(layout, OfficialFiles))
 
 
-def make_splits() -> Splits:
-    rng = np.random.default_rng(0)
-    images = {n: rng.integers(0, 256, (size, 32, 32, 3), np.uint8) for n, size in SIZES.items()}
-    return {n: Split(x, np.arange(len(x), dtype=np.int32) % 10) for n, x in images.items()}
+def make_splits(cifar: CifarSet = SMALL) -> Splits:
+    rng, classes = np.random.default_rng(0), len(cifar.class_names)
+    sizes = cifar.sizes.items()
+    images = {n: rng.integers(0, 256, (size, 32, 32, 3), np.uint8) for n, size in sizes}
+    return {n: Split(x, np.arange(len(x), dtype=np.int32) % classes) for n, x in images.items()}
 
 
-def write(layout: str, root: Path, splits: Splits | None = None) -> Path:
-    """Writes the set in the layout of that title, and returns the root."""
-    _WRITERS[layout](root, splits or make_splits())
+def write(title: str, root: Path, splits: Splits | None = None, cifar: CifarSet = SMALL) -> Path:
+    """Writes the set in its layout of that title, and returns the root."""
+    layout = next(layout for layout in cifar.layouts if layout.title == title)
+    _WRITERS[type(layout)](root, splits or make_splits(cifar), cifar, layout)
     return root
 
 
-def _write_tfds(root: Path, splits: Splits) -> None:
+def _write_tfds(root: Path, splits: Splits, cifar: CifarSet, _: Tfds) -> None:
     """As tfds.load leaves it, its records out of order."""
     tf, tfds = import_tensorflow(), import_tfds()
     features = tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(names=list(CIFAR10.class_names)),
+            "label": tfds.features.ClassLabel(names=list(cifar.class_names)),
         }
     )
 
@@ -52,7 +70,7 @@ def _write_tfds(root: Path, splits: Splits) -> None:
         )
 
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar10",
+        name=cifar.name,
         version="3.0.2",
         features=features,
         split_datasets={name: examples(name, split) for name, split in splits.items()},
@@ -61,11 +79,11 @@ def _write_tfds(root: Path, splits: Splits) -> None:
     )
 
 
-def _official_files(folder: Path, splits: Splits):
+def _official_files(root: Path, splits: Splits, layout: OfficialFiles):
     """(path, planes, labels) of each of the official files."""
+    folder = root / layout.folder
     folder.mkdir(parents=True)
-    batches = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
-    for split, names in batches.items():
+    for split, names in layout.files.items():
         images, labels = splits[split].images, splits[split].labels
         planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
         parts = (np.split(each, len(names)) for each in (planes, labels))
@@ -73,29 +91,30 @@ def _official_files(folder: Path, splits: Splits):
             yield folder / name, *part
 
 
-def _write_python(root: Path, splits: Splits) -> None:
-    for path, planes, labels in _official_files(root / PYTHON, splits):
-        content = {b"data": planes, b"labels": labels.tolist()}
+def _write_python(root: Path, splits: Splits, _: CifarSet, layout: PythonBatches) -> None:
+    for path, planes, labels in _official_files(root, splits, layout):
+        content = {b"data": planes, layout.label_key: labels.tolist()}
         path.write_bytes(pickle.dumps(content, protocol=2))
 
 
-def _write_binary(root: Path, splits: Splits) -> None:
-    for path, planes, labels in _official_files(root / BINARY, splits):
-        rows = np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1)
-        path.with_suffix(".bin").write_bytes(rows.tobytes())
+def _write_binary(root: Path, splits: Splits, _: CifarSet, layout: BinaryBatches) -> None:
+    for path, planes, labels in _official_files(root, splits, layout):
+        others = np.zeros((len(labels), layout.label_bytes - 1), np.uint8)
+        rows = np.concatenate([others, labels[:, None].astype(np.uint8), planes], axis=1)
+        path.write_bytes(rows.tobytes())
 
 
-def _write_folders(root: Path, splits: Splits) -> None:
+def _write_folders(root: Path, splits: Splits, cifar: CifarSet, _: ClassFolders) -> None:
     for name, split in splits.items():
         for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
-            folder = root / name / CIFAR10.class_names[label]
+            folder = root / name / cifar.class_names[label]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{index:05d}.png")
 
 
 _WRITERS = {
-    "TFDS": _write_tfds,
-    "python batches": _write_python,
-    "binary batches": _write_binary,
-    "class folders": _write_folders,
+    Tfds: _write_tfds,
+    PythonBatches: _write_python,
+    BinaryBatches: _write_binary,
+    ClassFolders: _write_folders,
 }

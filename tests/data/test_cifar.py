@@ -11,7 +11,7 @@ import pytest
 from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import Dataset, Split
 from jaxresnet.errors import UserError
-from tests.data.cifar_copies import BINARY, PYTHON, SIZES, SMALL, make_splits, write
+from tests.data.cifar_copies import BINARY, PYTHON, SETS, SIZES, SMALL, make_splits, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_datasets")
 
@@ -22,8 +22,8 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def load(directory: Path, on_progress=lambda done, total: None) -> Dataset:
-    return SMALL.load(directory, (None, None), on_progress)
+def load(directory: Path, on_progress=lambda done, total: None, cifar=SMALL) -> Dataset:
+    return cifar.load(directory, (None, None), on_progress)
 
 
 def flip_bit(content: bytes) -> bytes:
@@ -31,15 +31,19 @@ def flip_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("layout", [layout.title for layout in CIFAR10.layouts])
-def test_every_layout_gives_the_same_images_and_labels(layout, tmp_path):
-    progress = []
-    root = write(layout, tmp_path / "data")
-    dataset = load(root, lambda *counts: progress.append(counts))
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [(name, layout.title) for name, cifar in SETS.items() for layout in cifar.layouts],
+)
+def test_every_layout_gives_the_same_images_and_labels(name, layout, tmp_path):
+    progress, cifar = [], SETS[name]
+    root = write(layout, tmp_path / "data", cifar=cifar)
+    dataset = load(root, lambda *counts: progress.append(counts), cifar)
     assert layout in dataset.location
     assert dataset.published == (layout != "class folders")
-    assert {(size, size) for size in SIZES.values()} <= set(progress)
-    for split, expected in zip((dataset.train, dataset.test), make_splits().values(), strict=True):
+    assert {(size, size) for size in cifar.sizes.values()} <= set(progress)
+    splits = make_splits(cifar).values()
+    for split, expected in zip((dataset.train, dataset.test), splits, strict=True):
         order = slice(None)
         if layout == "class folders":
             order = np.argsort(expected.labels, kind="stable")

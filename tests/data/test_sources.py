@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxresnet.data import cifar, sources
+from jaxresnet.data import sources
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError
-from tests.data.cifar_copies import SMALL, write
+from tests.data.cifar_copies import SETS, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_datasets")
 
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_d
 @pytest.fixture(autouse=True)
 def _small_and_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small CIFAR-10, no usual directory, and a network that cannot be reached."""
-    monkeypatch.setitem(sources.SOURCES, "cifar10", SMALL)
+    for name, small in SETS.items():
+        monkeypatch.setitem(sources.SOURCES, name, small)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "usual"))
     monkeypatch.setattr(cifar, "_HOMEPAGE", "http://127.0.0.1:9/")
@@ -60,7 +61,7 @@ def test_the_built_in_images_are_in_no_directory(tmp_path):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_smaller_splits_are_fixed_mixtures(name, tmp_path):
-    root = write("class folders", tmp_path) if name == "cifar10" else None
+    root = write("class folders", tmp_path, cifar=SETS[name]) if name in SETS else None
     first, again = (
         load(ImageOptions(name, root, train_images=50, eval_images=10)) for _ in range(2)
     )

@@ -5,16 +5,11 @@ import contextlib
 import pytest
 
 from jaxresnet.errors import UserError
-from jaxresnet.train.figures import FIGURES, Record, epoch_record, step_record
+from jaxresnet.train.figures import FIGURES, Record, epoch_record
 from jaxresnet.train.log import EventFiles, RunLog, read_json_lines
+from tests.train.records import record
 
 START = {"machine": "here", "revision": "abc"}
-
-
-def record(step: int, epoch: int = 0, **changes) -> Record:
-    position = {"step": step, "epoch": epoch, "batch": step, "images": 10}
-    times = {"input_wait": 0.1, "input_stall": 0.05, "compute": 1.0}
-    return step_record(position | changes, {"loss": 2.0, "correct": 5, **times, **changes})
 
 
 def evaluated() -> Record:

@@ -5,15 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from jaxresnet.train.figures import Record, epoch_record, step_record
+from jaxresnet.train.figures import epoch_record
 from jaxresnet.train.progress import Progress, format_duration
-
-
-def record(step: int) -> Record:
-    """100 images in one second."""
-    position = {"step": step, "epoch": 0, "batch": step, "images": 100}
-    times = {"input_wait": 0.0, "input_stall": 0.25, "compute": 0.75}
-    return step_record(position, {"loss": 2.0, "correct": 50, **times})
+from tests.train.records import record
 
 
 @pytest.mark.parametrize(
@@ -32,7 +26,9 @@ def follow(terminal: bool, skipped: int = 0) -> str:
         progress.skip(skipped)
         progress.compiling("SGD")
         progress.begin_epoch("SGD", 0, 0)
-        steps = [record(step) for step in range(10)]
+        # 100 images in a second, half of them right.
+        counts = {"images": 100, "correct": 50, "input_stall": 0.25, "compute": 0.75}
+        steps = [record(step, **counts) for step in range(10)]
         for step in steps:
             progress.steps([step])
         progress.evaluated(300)
