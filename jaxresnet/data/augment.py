@@ -23,10 +23,12 @@ class Arrays(NamedTuple):
       pad: (images, n) -> the images with n zeros on each of the four sides.
       take: (images, rows, columns) -> pixel [i, rows[i, y], columns[i, x]] at [i, y, x]; rows and
         columns are (batch, height) and (batch, width) int32.
+      where: (condition, x, y) -> x where the condition holds, else y; they are broadcast.
     """
 
     pad: Callable[[Any, int], Any]
     take: Callable[[Any, Any, Any], Any]
+    where: Callable[[Any, Any, Any], Any]
 
 
 JAX = Arrays(
@@ -34,6 +36,7 @@ JAX = Arrays(
     take=lambda images, rows, columns: images[
         jnp.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]
     ],
+    where=jnp.where,
 )
 
 
@@ -52,7 +55,7 @@ class Augmentation(NamedTuple):
 def _crop_and_flip(arrays: Arrays, images: Any, draws: Mapping[str, Any]) -> Any:
     """torchvision's RandomCrop(size, padding=4), then RandomHorizontalFlip."""
     rows, columns = (np.arange(n, dtype=np.int32) for n in images.shape[1:3])
-    columns = columns + draws["flip"][:, None] * (columns[::-1] - columns)
+    columns = arrays.where(draws["flip"][:, None] == 1, columns[::-1], columns)
     padded = arrays.pad(images, CROP_PADDING)
     return arrays.take(padded, draws["top"][:, None] + rows, draws["left"][:, None] + columns)
 

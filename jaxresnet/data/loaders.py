@@ -82,6 +82,7 @@ class TfDataLoader(Loader):
             take=lambda images, rows, columns: tf.gather(
                 tf.gather(images, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1
             ),
+            where=tf.where,
         )
 
     def _make_batch(self, indices: Any, labels: Any, draws: Any) -> tuple[Any, Any]:

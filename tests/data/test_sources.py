@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxresnet.data import sources
+from jaxresnet.data import cifar, sources
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError

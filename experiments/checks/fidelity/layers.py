@@ -75,7 +75,7 @@ def _difference(module: nn.Module, layer: nnx.Module, inputs: np.ndarray, **call
     """The worst of outputs, gradients and statistics, with PyTorch's weights on both sides."""
     tensors = numpy_tensors(module)
     _, *states = nnx.split(layer, nnx.Param, nnx.BatchStat)
-    weights = (
+    params, batch_stats = (
         {key: from_torch_axes(tensors[LEAF_NAMES[key]]) for key in nnx.to_pure_dict(state)}
         for state in states
     )
@@ -84,7 +84,7 @@ def _difference(module: nn.Module, layer: nnx.Module, inputs: np.ndarray, **call
         leaves = (weights.params | weights.batch_stats).items()
         return {LEAF_NAMES[key]: to_torch_axes(np.asarray(value)) for key, value in leaves}
 
-    actual = run_jax(layer, Weights(*weights), inputs, to_torch, **call)
+    actual = run_jax(layer, Weights(params, batch_stats), inputs, to_torch, **call)
     return worst(differences(actual, run_torch(module, inputs)).values())
 
 
