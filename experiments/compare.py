@@ -48,8 +48,8 @@ class Trained:
     epochs: list[Record]
 
     def values(self, key: str) -> list[float]:
-        """One figure of each epoch."""
-        return [epoch[key] for epoch in self.epochs]
+        """One figure of each epoch; none if the run was made before there was such a figure."""
+        return [epoch[key] for epoch in self.epochs if key in epoch]
 
     def shown(self, key: str) -> list[float]:
         """Of a time every epoch, for their mean; of another figure the last."""
@@ -131,7 +131,9 @@ def _report(directory: Path, compared: dict[str, dict], trained: list[Trained]) 
         ]
         plots.append(f"{figure.name}_by_epoch.png")
         plot_curves(directory / plots[-1], "Runs side by side", "epoch", figure.axis, curves)
-    note = "Seconds of an epoch, means; the other figures of the last epoch, top-1 in per cent."
+    note = (
+        "Seconds of an epoch, means; the other figures of the last epoch, accuracies in per cent."
+    )
     figures = make_table(
         "Figures", _COLUMNS, trained, note, spread=lambda values, show: show(fmean(values))
     )

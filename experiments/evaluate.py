@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
             **evaluate(step, params, batch_stats, dataset.test, settings.batch_size),
         }
         title = f"On {dataset.title} ({dataset.location})"
-        note = "Top-1 in per cent; time in seconds, with compiling."
+        note = "Accuracies in per cent; time in seconds, with compiling."
         table = make_table(title, _COLUMNS, [summary], note)
         introduction = f"{summary['network']}, in {settings.dtype}; {summary['machine']}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)

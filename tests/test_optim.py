@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxresnet.errors import UserError
-from jaxresnet.optim import OPTIMIZERS, Optimizer, OptimizerOptions
+from jaxresnet.optim import OPTIMIZERS, SCHEDULES, Optimizer, OptimizerOptions
 
 RATE, MOMENTUM, STEPS = 0.1, 0.9, 30
 Update = Callable[[np.ndarray, dict, int], np.ndarray]
@@ -114,3 +114,16 @@ def test_an_optimizer_needs_only_its_entry(monkeypatch):
     updates: Any
     updates, _ = optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(params), params)
     np.testing.assert_allclose(updates, [-0.5, 0.5])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_stays_between_zero_and_the_rate(name):
+    """At each of the steps, which are counted from 0; what a schedule does besides is its own."""
+    total = 20
+    schedule = SCHEDULES[name](RATE, total)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
+        rates = [float(schedule(step) if callable(schedule) else schedule) for step in range(total)]
+    assert all(0 <= rate <= RATE * (1 + 1e-6) for rate in rates)
+    assert max(rates) == pytest.approx(RATE, rel=0.2)
+    if name == "constant":
+        assert rates == [RATE] * total

@@ -63,8 +63,8 @@ def epoch_table(results: Results, groups: Sequence[Group]) -> Table:
             )
     rows = [(group, epoch) for group in groups for epoch in range(results.epochs)]
     note = (
-        f"Times in seconds, top-1 in per cent. Test: {len(results.dataset.test):,} images, after "
-        f"the epoch.{seeds_note(groups)}"
+        f"Times in seconds, accuracies in per cent. Test: {len(results.dataset.test):,} images, "
+        f"after the epoch.{seeds_note(groups)}"
     )
     title = f"By epoch: this run ({results.dataset.title}) beside the labs"
     return make_table(title, columns, rows, note, mean_and_deviation)

@@ -155,6 +155,7 @@ def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[
         "experiment": experiment,
         "images": dataset.title,
         "figures": [figure.name for figure in FIGURES],  # what the lines of its logs have
+        "normalisation": [dataset.source.mean, dataset.source.std],
         "data fingerprint": dataset.fingerprint(),
         # Times of two devices must not come together in one result.
         **({"device": platform.device()} if settings.timed else {}),

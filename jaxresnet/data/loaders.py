@@ -157,7 +157,7 @@ class LoaderOptions:
         "tfdata", affects="time", published=False, says=""
     )
     """tfdata: batches are made on the host. resident: the whole set is kept on the device, and
-    the step crops and flips."""
+    the step augments."""
     workers: Workers = option(2, affects="time", published=False, says=workers_words, at_least=0)
     """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
     prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)

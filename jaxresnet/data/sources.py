@@ -11,7 +11,8 @@ from jaxresnet.data.synthetic import SYNTHETIC
 from jaxresnet.errors import UserError
 from jaxresnet.options import flag, one_of, option
 
-# By their names on the command line. `auto` is the first where it can be had, else the last.
+# By their names on the command line. `auto` takes the first if there is a copy or a network, else
+# the last: others stand between them.
 SOURCES: dict[str, Source] = {"cifar10": CIFAR10, "synthetic": SYNTHETIC}
 _PREFERRED, *_, _BUILT_IN = SOURCES
 

@@ -61,7 +61,7 @@ def _either_form(request, monkeypatch):
 @pytest.mark.parametrize("seed", range(12))
 def test_any_shape_stride_and_batch(seed):
     draw = np.random.default_rng(seed)
-    size, stride = int(draw.choice([1, 2, 3, 4, 5, 7])), int(draw.choice([1, 2, 3]))
+    size, stride = int(draw.choice([1, 2, 3, 4, 5, 7])), int(draw.choice([1, 2, 3, 4]))
     padding = int(draw.integers(0, size // 2 + 1))
     least = size - 2 * padding  # at least one output
     height, width = (max(least, int(v)) for v in draw.integers(1, 12, 2))

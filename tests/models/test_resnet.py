@@ -60,8 +60,8 @@ def test_logits_have_one_value_per_class(name, stem):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_stem_needs_only_its_entry(dtype, monkeypatch):
     """Vision transformers' patches: what the kernel covers is all that an output depends on."""
-    monkeypatch.setitem(STEMS, "patch", Stem(4, 4, 0, pool=False))
-    model = ModelOptions("resnet18", "patch", width=4, dtype=dtype).create(10, seed=0)
+    monkeypatch.setitem(STEMS, "invented", Stem(4, 4, 0, pool=False))
+    model = ModelOptions("resnet18", "invented", width=4, dtype=dtype).create(10, seed=0)
     assert logits_of(model, 32).dtype == jnp.dtype(dtype)
     images = np.zeros((1, 8, 8, 3), np.float32)
     images[0, :4, 4:] = 1

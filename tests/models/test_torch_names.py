@@ -220,13 +220,15 @@ def test_the_options_are_told_from_the_tensors(options):
 
 
 def test_the_stem_is_told_from_its_kernels_unless_two_have_the_same(monkeypatch):
-    monkeypatch.setitem(STEMS, "patch", Stem(4, 4, 0, pool=False))
-    tensors = to_torch(tiny(stem="patch"))
-    assert infer_model(tensors)["stem"] == "patch"
-    monkeypatch.setitem(STEMS, "overlapping", Stem(4, 2, 1, pool=False))
-    with pytest.raises(UserError, match=r"size 4 are those of patch and overlapping: .* cifar 3"):
+    monkeypatch.setitem(STEMS, "invented", Stem(6, 6, 0, pool=False))
+    tensors = to_torch(tiny(stem="invented"))
+    assert infer_model(tensors)["stem"] == "invented"
+    monkeypatch.setitem(STEMS, "overlapping", Stem(6, 3, 1, pool=False))
+    with pytest.raises(
+        UserError, match=r"size 6 are those of invented and overlapping: .* cifar 3"
+    ):
         infer_model(tensors)
-    monkeypatch.delitem(STEMS, "patch")
+    monkeypatch.delitem(STEMS, "invented")
     monkeypatch.delitem(STEMS, "overlapping")
     with pytest.raises(UserError, match=r"size 4 are those of no stem: .* cifar 3, imagenet 7"):
         infer_model(tensors)
