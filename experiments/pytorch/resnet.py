@@ -1,13 +1,10 @@
 """ResNets in PyTorch as torchvision and kuangliu/pytorch-cifar define them, with their names.
 
-Written from torch.nn's own layers, so that what is compared with is PyTorch and not a
-translation. What those two lack (no normalisation, convolution bias, width) and all numbers are
-jaxresnet.models.resnet's; only `create_torch_model` imports it, so that the benchmarks can measure
-PyTorch in a process without JAX.
+Written with torch.nn's own layers. What those two lack (no normalisation, convolution bias, width)
+and all numbers are jaxresnet.models.resnet's; only `create_torch_model` imports it, so that the
+benchmarks can measure PyTorch in a process without JAX.
 """
 
-import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,31 +16,10 @@ _NAMES = {"torchvision": ("downsample", "fc"), "kuangliu": ("shortcut", "linear"
 
 
 class _Block(nn.Sequential):
-    """The layers of the main path, the shortcut, and the rectifier of their sum."""
-
-    def __init__(
-        self, convolutions: list[tuple[int, int, int, int]], norm: bool, bias: bool, shortcut: str
-    ):
-        """convolutions: input features, output features, kernel size and stride of each."""
-        super().__init__()
-        normalise = nn.BatchNorm2d if norm else nn.Identity
-        for number, (inputs, outputs, size, stride) in enumerate(convolutions, 1):
-            if number > 1:
-                self.add_module(f"relu{number - 1}", nn.ReLU())
-            conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=bias)
-            self.add_module(f"conv{number}", conv)
-            self.add_module(f"bn{number}", normalise(outputs))
-        inputs, outputs = convolutions[0][0], convolutions[-1][1]
-        stride = math.prod(stride for *_, stride in convolutions)
-        projection = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            projection.append(nn.Conv2d(inputs, outputs, 1, stride, bias=bias))
-            projection.append(normalise(outputs))
-        self.add_module(shortcut, projection)
-        self.add_module("relu", nn.ReLU())
+    """The layers of the main path, the last rectifier after the sum, and the shortcut."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        *layers, shortcut, relu = self
+        *layers, relu, shortcut = self
         x = input
         for layer in layers:
             x = layer(x)
@@ -70,28 +46,42 @@ class TorchResNet(nn.Sequential):
           blocks: how many in each stage.
           stem: the first convolution's kernel size, stride, padding; whether a max pool follows.
         """
-        kernel_size, stride, padding, pool = stem
+        super().__init__()
         shortcut, classifier = _NAMES[names]
-        layers: OrderedDict[str, nn.Module] = OrderedDict(
-            conv1=nn.Conv2d(3, width, kernel_size, stride, padding, bias=conv_bias),
-            bn1=nn.BatchNorm2d(width) if norm else nn.Identity(),
-            relu=nn.ReLU(),
-            maxpool=nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity(),
-        )
-        features = width
+
+        def conv_norm(*shape: int) -> tuple[nn.Conv2d, nn.Module]:
+            conv = nn.Conv2d(*shape, bias=conv_bias)
+            return conv, nn.BatchNorm2d(conv.out_channels) if norm else nn.Identity()
+
+        def add_layers(owner: nn.Module, *shapes: tuple[int, ...]) -> None:
+            """shapes: input features, output features, kernel size, stride, padding."""
+            for number, shape in enumerate(shapes, 1):
+                layers = (*conv_norm(*shape), nn.ReLU())
+                for name, layer in zip(("conv", "bn", "relu"), layers, strict=True):
+                    owner.add_module(f"{name}{number}", layer)
+
+        *shape, pool = stem
+        add_layers(self, (3, width, *shape))
+        self.add_module("maxpool", nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity())
+        inputs = width
         for stage, num_blocks in enumerate(blocks):
-            layers[f"layer{stage + 1}"] = layer = nn.Sequential()
-            inner = width * 2**stage
+            layer, inner = nn.Sequential(), width * 2**stage
+            outputs = 4 * inner if bottleneck else inner
             for index in range(num_blocks):
-                stride = 2 if stage > 0 and index == 0 else 1
-                convolutions = [(features, inner, 3, stride), (inner, inner, 3, 1)]
+                block, stride = _Block(), 2 if stage > 0 and index == 0 else 1
+                shapes = [(inputs, inner, 3, stride, 1), (inner, inner, 3, 1, 1)]
                 if bottleneck:
-                    middle = inner, inner, 3, stride
-                    convolutions = [(features, inner, 1, 1), middle, (inner, 4 * inner, 1, 1)]
-                layer.append(_Block(convolutions, norm, conv_bias, shortcut))
-                features = convolutions[-1][1]
-        layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        super().__init__(layers | {classifier: nn.Linear(features, num_classes)})
+                    shapes = [(inputs, inner, 1), (inner, inner, 3, stride, 1), (inner, outputs, 1)]
+                add_layers(block, *shapes)
+                same = stride == 1 and inputs == outputs
+                projection = () if same else conv_norm(inputs, outputs, 1, stride)
+                block.add_module(shortcut, nn.Sequential(*projection))
+                layer.append(block)
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", layer)
+        self.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+        self.add_module("flatten", nn.Flatten())
+        self.add_module(classifier, nn.Linear(inputs, num_classes))
         # The layout in which PyTorch is fastest on a CPU; its type stubs do not know the call.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -1,6 +1,6 @@
 """The same experiment as in PyTorch, proved step by step: each comparison and its bound."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,15 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.checks.fidelity.parts import (
-    PARTS,
-    Cases,
-    Comparison,
-    Measured,
-    Part,
-    Size,
-    load_part,
-)
+from experiments.checks.fidelity.parts import PARTS, Cases, Comparison, Measured, Size, load_part
 from experiments.harness import run_directory
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.environment import describe_environment
@@ -84,17 +76,19 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"{dataset.location} has {len(dataset.class_names)} classes; this takes {_CLASSES}"
         )
+    threads, images = torch.get_num_threads(), f"{len(dataset.train):,} {dataset.title}"
     environment = describe_environment() | {
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": threads,
         "images": dataset.title,
         "data_location": dataset.location,
     }
+    versions = {name: environment["packages"][name] for name in ("jax", "torch")}
     identity = {
         "experiment": EXPERIMENT,
         "images": dataset.title,
         "data fingerprint": dataset.fingerprint(),
-        "PyTorch": environment["packages"]["torch"],
-        "JAX": environment["packages"]["jax"],
+        "PyTorch": versions["torch"],
+        "JAX": versions["jax"],
         "device": environment["device"],
         "code": environment["git_revision"],
         **{o.flag: o.value for o in options_of(size) if o.declared.affects == "result"},
@@ -104,56 +98,50 @@ def main(arguments: list[str]) -> None:
         directory, identity, asdict(settings), environment, fresh=settings.fresh
     ):
         say(console, f"{EXPERIMENT}: results in {directory}")
-        parts = {name: load_part(name) for name in PARTS}
-        cases = {name: part.cases(size, dataset) for name, part in parts.items()}
-        wanted = {name: cases[name] for name in PARTS if name in size.parts}
-        measured = measure(wanted, directory / "cases.jsonl", lambda line: say(console, line))
-        complete = {
-            name: (part, measured[name])
-            for name, part in parts.items()
-            if cases[name].keys() <= measured.get(name, {}).keys()
-        }
-        images = f"{len(dataset.train):,} {dataset.title}"
-        comparisons = _report(directory, complete, images, size.width, environment, console)
-    if failed := [comparison.what for comparison in comparisons if not comparison.holds]:
+        cases = {name: load_part(name).cases(size, dataset) for name in PARTS}
+        measured = _measure(cases, size.parts, directory / "cases.jsonl", console)
+        setting = (
+            f"Networks of width {size.width}, {images}; {platform.machine()}, "
+            f"PyTorch {versions['torch']} with {threads} threads."
+        )
+        comparisons = _report(directory, measured, images, setting, console)
+        failed = [comparison.what for comparison in comparisons if not comparison.holds]
+        counts = {"held": len(comparisons) - len(failed), "compared": len(comparisons)}
+        run_directory.finish_run(directory, versions | counts)
+    if failed:
         raise CheckFailed("beyond the bound: " + "; ".join(failed))
 
 
-def measure(
-    parts: Mapping[str, Cases], log: Path, tell: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    """Measures the cases, by part and name, that the log has not; returns all that it has then.
+def _measure(
+    cases: Mapping[str, Cases], wanted: Sequence[str], log: Path, console: Console
+) -> dict[str, Measured]:
+    """Measures the cases of the wanted parts that the log has not; returns all complete parts.
 
     log: a file of JSON lines, one for each finished case.
     """
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = {part: {} for part in cases}
     for line in read_json_lines(log):
-        measured.setdefault(line["part"], {})[line["case"]] = line["measured"]
-    for part, cases in parts.items():
-        values = measured.setdefault(part, {})
-        for name in [name for name in cases if name not in values]:
-            tell(f"{part}: {name} …")
-            values[name] = cases[name]()
+        measured[line["part"]][line["case"]] = line["measured"]
+    for part, values in measured.items():
+        missing = [name for name in cases[part] if part in wanted and name not in values]
+        for name in missing:
+            say(console, f"{part}: {name} …")
+            values[name] = cases[part][name]()
             append_json_line(log, {"part": part, "case": name, "measured": values[name]})
-    return measured
+    return {
+        part: values for part, values in measured.items() if cases[part].keys() <= values.keys()
+    }
 
 
 def _report(
-    directory: Path,
-    parts: Mapping[str, tuple[Part, Measured]],
-    images: str,
-    width: int,
-    environment: Mapping[str, Any],
-    console: Console,
+    directory: Path, parts: Mapping[str, Measured], images: str, setting: str, console: Console
 ) -> list[Comparison]:
-    """Writes report.md, summary.json and the plots; returns all comparisons.
-
-    parts: by name, those that are complete, with what they measured.
-    """
+    """Writes report.md and the plots; returns all comparisons. parts: what they measured."""
     tables: list[Table] = []
     plots: list[str] = []
     comparisons: list[Comparison] = []
-    for name, (part, measured) in parts.items():
+    for name, measured in parts.items():
+        part = load_part(name)
         rows = part.compare(measured)
         more_tables, more_plots = part.illustrate(directory, images, measured)
         tables += [make_table(PARTS[name], _COLUMNS, rows, part.note), *more_tables]
@@ -161,15 +149,12 @@ def _report(
         comparisons += rows
     held = sum(comparison.holds for comparison in comparisons)
     missing = ", ".join(name for name in PARTS if name not in parts)
-    versions = {name: environment["packages"][name] for name in ("jax", "torch")}
     introduction = (
         f"{held} of {len(comparisons)} comparisons hold{f' (not run: {missing})' * bool(missing)}. "
-        f"Networks of width {width}, {images}; {platform.machine()}, PyTorch {versions['torch']} "
-        f"with {environment['torch_threads']} threads."
+        f"{setting}"
     )
     title = "Fidelity: the same experiment as in PyTorch"
     write_report(directory, Report(title, introduction, tables, plots), console)
-    run_directory.finish_run(directory, {**versions, "held": held, "compared": len(comparisons)})
     return comparisons
 
 

@@ -18,11 +18,10 @@ from experiments.pytorch.resnet import create_torch_model
 from experiments.pytorch.training import create_torch_optimizer, torch_epoch, torch_train
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_names import weights_of
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.report.plots import Curve, plot_curves
-from jaxresnet.report.tables import Column, Table, make_table, mean_and_deviation
-from jaxresnet.train.state import split_model
+from jaxresnet.report.tables import Table, mean_and_deviation, number
+from jaxresnet.train.state import create_state, split_model
 from jaxresnet.train.step import make_train_step
 
 _OPTIONS = OptimizerOptions()  # the published protocol
@@ -37,7 +36,6 @@ _FIGURES = {
     "mean loss of the epoch": slice(None),
     f"mean loss of the last {_LAST_STEPS} steps": slice(-_LAST_STEPS, None),
 }
-Row = tuple[str, list[np.ndarray]]  # a figure's name, and its values by side and seed
 
 
 def _cases(size: Size, dataset: Dataset) -> Cases:
@@ -48,8 +46,10 @@ def _cases(size: Size, dataset: Dataset) -> Cases:
     step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
 
     def train_jax(seed: int) -> Iterator[float]:
-        weights = weights_of(create_model("resnet18", width=width, rngs=nnx.Rngs(seed)))
-        return jax_train(step, weights, optimizer, load_epoch(dataset, _BATCH_SIZE, seed))
+        model = create_model("resnet18", width=width, rngs=nnx.Rngs(seed))
+        _, params, batch_stats = split_model(model)
+        state = create_state(params, batch_stats, optimizer)
+        return jax_train(step, state, load_epoch(dataset, _BATCH_SIZE, seed))
 
     def train_torch(seed: int) -> Iterator[float]:
         torch.manual_seed(seed)
@@ -73,9 +73,10 @@ def _losses(measured: Measured) -> list[np.ndarray]:
     ]
 
 
-def _figures(measured: Measured) -> list[Row]:
+def _figures(measured: Measured) -> dict[str, list[np.ndarray]]:
+    """By name, of each side, (seeds,)."""
     sides = _losses(measured)
-    return [(name, [side[:, steps].mean(1) for side in sides]) for name, steps in _FIGURES.items()]
+    return {name: [side[:, steps].mean(1) for side in sides] for name, steps in _FIGURES.items()}
 
 
 def _compare(measured: Measured) -> list[Comparison]:
@@ -91,7 +92,7 @@ def _compare(measured: Measured) -> list[Comparison]:
             test(sides, rng=np.random.default_rng(0)),
             least=_LEVEL,
         )
-        for name, sides in _figures(measured)
+        for name, sides in _figures(measured).items()
     ]
 
 
@@ -105,15 +106,17 @@ def noticed_difference(deviation: float, seeds: int) -> float:
 
 
 def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[Table], list[str]]:
-    sides = _losses(measured)
+    sides, show = _losses(measured), partial(number, digits=3)
     seeds = len(sides[0])
-    columns: list[Column[Row]] = [
-        Column("figure", lambda row: row[0]),
-        *(Column(side, lambda row, i=i: row[1][i].tolist(), 3) for i, side in enumerate(SIDES)),
-        Column("difference\nof the means", lambda row: row[1][0].mean() - row[1][1].mean(), 3),
-        Column(
-            "would be\nnoticed", lambda row: noticed_difference(row[1][1].std(ddof=1), seeds), 3
-        ),
+    columns = ["figure", *SIDES, "difference\nof the means", "would be\nnoticed"]
+    rows = [
+        [
+            name,
+            *(mean_and_deviation(values.tolist(), show) for values in (here, pytorch)),
+            show(here.mean() - pytorch.mean()),
+            show(noticed_difference(pytorch.std(ddof=1), seeds)),
+        ]
+        for name, (here, pytorch) in _figures(measured).items()
     ]
     note = (
         f"Mean ± standard deviation over the seeds. With {seeds} a side and the deviation seen "
@@ -123,18 +126,13 @@ def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[
         f"{_OPTIONS.momentum:g}, weight decay {_OPTIONS.weight_decay:g}."
     )
     title, plot = f"One epoch ({images}) from {seeds} seeds", "distribution.png"
-    curves = [
-        Curve(
-            f"{side}, mean and standard deviation",
-            losses.mean(0).tolist(),
-            colour,
-            dashed=colour > 0,
-            deviations=losses.std(0, ddof=1).tolist(),
-        )
-        for colour, (side, losses) in enumerate(zip(SIDES, sides, strict=True))
-    ]
+    curves = []
+    for colour, (side, losses) in enumerate(zip(SIDES, sides, strict=True)):
+        mean, deviation = losses.mean(0).tolist(), losses.std(0, ddof=1).tolist()
+        name = f"{side}, mean and standard deviation"
+        curves.append(Curve(name, mean, colour, dashed=colour > 0, deviations=deviation))
     plot_curves(directory / plot, title, "step", "training loss", curves)
-    return [make_table(title, columns, _figures(measured), note, mean_and_deviation)], [plot]
+    return [Table(title, columns, rows, note)], [plot]
 
 
 PART = Part(_cases, _compare, illustrate=_illustrate)

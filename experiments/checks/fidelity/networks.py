@@ -10,9 +10,9 @@ import torch
 from flax import nnx
 from torch import nn
 
-from experiments.checks.fidelity import passes
+from experiments.checks.fidelity import layers
+from experiments.checks.fidelity.layers import Tensors, differences, run_torch
 from experiments.checks.fidelity.parts import Cases, Comparison, Part, Size, worst
-from experiments.checks.fidelity.passes import Tensors, differences, run_torch
 from experiments.pytorch.resnet import TorchResNet, create_torch_model, numpy_tensors
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import CheckFailed
@@ -51,27 +51,24 @@ class Architecture:
         """Of CIFAR-10's size, or as many pixels as leave the stages 16."""
         stem = STEMS[self.stem]
         pixels = max(32, 16 * stem.stride * (2 if stem.pool else 1))
-        return passes.draw((batch, pixels, pixels, 3), dtype, seed)
+        return layers.draw((batch, pixels, pixels, 3), dtype, seed)
 
-    def torch_network(self) -> TorchResNet:
-        """With PyTorch's initial weights, always the same."""
-        torch.manual_seed(0)
-        return create_torch_model(**asdict(self))
+    def torch_network(self, *, drawn: bool) -> TorchResNet:
+        """With PyTorch's initial weights, always the same.
 
-    def random_torch_network(self) -> TorchResNet:
-        """The same, with batch norm's arrays drawn too, so that none are alike.
-
-        The last scale of each block is small, as torchvision's zero_init_residual makes it: with
-        scales around 1 a deep network in training mode multiplies rounding errors by 10,000.
+        drawn: batch norm's arrays too, so that none are alike. The last scale of each block is
+        small then, as torchvision's zero_init_residual makes it: with scales around 1 a deep
+        network in training mode multiplies rounding errors by 10,000.
         """
-        network = self.torch_network()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, std=0.1)
-                nn.init.normal_(module.get_buffer("running_mean"), std=0.1)
-                nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
-        for last in network.last_norms():
+        torch.manual_seed(0)
+        network = create_torch_model(**asdict(self))
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms if drawn else ():
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.1)
+            nn.init.normal_(norm.get_buffer("running_mean"), std=0.1)
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 1.5)
+        for last in network.last_norms() if drawn else ():
             nn.init.uniform_(last.weight, 0.05, 0.15)
         return network
 
@@ -93,13 +90,13 @@ ARCHITECTURES = tuple(
 
 
 def _run_both(
-    architecture: Architecture, network: TorchResNet, images: np.ndarray, train: bool
+    architecture: Architecture, images: np.ndarray, *, drawn: bool, train: bool
 ) -> tuple[Tensors, Tensors]:
     """What a pass gives here and in PyTorch, from PyTorch's weights in float32."""
-    here = passes.run_jax(
-        *architecture.load_jax(network, images.dtype), images, to_torch, train=train
-    )
-    return here, run_torch(network.train(train), images)
+    network = architecture.torch_network(drawn=drawn).train(train)
+    model, weights = architecture.load_jax(network, images.dtype)
+    here = layers.run_jax(model, weights, images, to_torch, train=train)
+    return here, run_torch(network, images)
 
 
 @cache
@@ -107,7 +104,7 @@ def _differences(architecture: Architecture, dtype: str, seed: int) -> dict[str,
     """Of each tensor, the worse of evaluation and training mode."""
     images = architecture.images(_BATCH, dtype, seed)
     modes = [
-        differences(*_run_both(architecture, architecture.random_torch_network(), images, train))
+        differences(*_run_both(architecture, images, drawn=True, train=train))
         for train in ((False, True) if NORMS[architecture.norm] else (True,))
     ]
     return {name: worst(mode[name] for mode in modes) for name in modes[0]}
@@ -120,22 +117,22 @@ def _compare(architecture: Architecture) -> list[Comparison]:
     thinner, seed = _find_decided(architecture)
     decided = _differences(thinner, "float32", seed)
     gradients = worst(d for name, d in decided.items() if "running" not in name)
-    what = f"{title}: gradients, float32"
-    what += f", width {thinner.width}" if thinner != architecture else ""
-    what += f", images {seed + 1}" if seed else ""
+    width = f", width {thinner.width}" if thinner != architecture else ""
+    number = f", images {seed + 1}" if seed else ""
     exact = worst(_differences(architecture, "float64", 0).values())
-    statistics = f"{title}: running statistics, float32"
-    return [
-        Comparison(f"{title}: logits, float32", tensors["outputs"], _LOGITS_BOUND),
-        Comparison(what, gradients, _GRADIENTS_BOUND),
-        *([Comparison(statistics, worst(running), _LOGITS_BOUND)] if running else []),
-        Comparison(f"{title}: all of these, float64", exact, _FLOAT64_BOUND),
+    rows = [
+        ("logits, float32", tensors["outputs"], _LOGITS_BOUND),
+        (f"gradients, float32{width}{number}", gradients, _GRADIENTS_BOUND),
+        ("all of these, float64", exact, _FLOAT64_BOUND),
     ]
+    if running:
+        rows.insert(2, ("running statistics, float32", worst(running), _LOGITS_BOUND))
+    return [Comparison(f"{title}: {what}", value, bound) for what, value, bound in rows]
 
 
 def _find_decided(architecture: Architecture) -> tuple[Architecture, int]:
     """The architecture, or a thinner one, and the seed of the first images that float32 decides."""
-    network = architecture.random_torch_network()
+    network = architecture.torch_network(drawn=True)
     for seed in range(_IMAGES_TRIED):
         images = architecture.images(_BATCH, "float32", seed)
         if all(_is_decided(network.train(train), images) for train in (True, False)):
@@ -147,7 +144,7 @@ def _find_decided(architecture: Architecture) -> tuple[Architecture, int]:
 
 def _is_decided(network: TorchResNet, images: np.ndarray) -> bool:
     """Whether rounding leaves every rectifier of PyTorch's network well on its side of zero."""
-    x = torch.from_numpy(passes.channels_first(images))
+    x = torch.from_numpy(layers.channels_first(images))
     rounded, exact = (
         copy.deepcopy(network).to(dtype).relu_inputs(x.to(dtype))
         for dtype in (torch.float32, torch.float64)
@@ -160,9 +157,9 @@ def _is_decided(network: TorchResNet, images: np.ndarray) -> bool:
 
 def _compare_initial(architecture: Architecture, batch: int) -> list[Comparison]:
     """Gradients in training mode with PyTorch's own initial weights, held to float64."""
-    network, images = architecture.torch_network(), architecture.images(batch, "float32")
-    here, pytorch = _run_both(architecture, network, images, train=True)
-    exact = run_torch(architecture.torch_network(), architecture.images(batch, "float64"))
+    images = architecture.images(batch, "float32")
+    here, pytorch = _run_both(architecture, images, drawn=False, train=True)
+    exact = run_torch(architecture.torch_network(drawn=False), images.astype(np.float64))
     pairs = (here, exact), (pytorch, exact), (here, pytorch)
     distance, usual, between = (worst(differences(*pair).values()) for pair in pairs)
     what = (

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import torch
 
+from experiments.checks.fidelity.layers import differences
 from experiments.checks.fidelity.parts import Cases, Comparison, Part, worst
-from experiments.checks.fidelity.passes import differences
 from experiments.pytorch.training import TORCH_OPTIMIZERS, create_torch_optimizer
 from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
 

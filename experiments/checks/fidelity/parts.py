@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -29,28 +30,28 @@ PARTS = {
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {"≤": operator.le, "≥": operator.ge}
 _LEAST_P = 1e-5  # right draws fall below it with one seed in 100,000
 
+_option = partial(unpublished, affects="result")
+
 
 @dataclass(frozen=True)
 class Size:
     """What is compared, and at what size."""
 
-    parts: tuple[Annotated[str, one_of(PARTS, "part")], ...] = unpublished(
+    parts: tuple[Annotated[str, one_of(PARTS, "part")], ...] = _option(
         tuple(PARTS), affects="nothing"
     )
     """Which parts to run; the others keep what an earlier start measured."""
-    networks: tuple[Annotated[str, one_of(MODELS, "network")], ...] = unpublished(
-        tuple(MODELS), affects="result"
-    )
+    networks: tuple[Annotated[str, one_of(MODELS, "network")], ...] = _option(tuple(MODELS))
     """Of the part networks: each in all its variants."""
-    width: int = unpublished(64, affects="result", at_least=1)
+    width: int = _option(64, at_least=1)
     """Channels of the first stage of the networks."""
-    steps: int = unpublished(30, affects="result", at_least=1)
+    steps: int = _option(30, at_least=1)
     """Of the part training: steps with each optimizer."""
-    batch_size: int = unpublished(64, affects="result", at_least=1)
+    batch_size: int = _option(64, at_least=1)
     """Of the part training."""
-    train_images: int = unpublished(4_000, affects="result", at_least=1)
+    train_images: int = _option(4_000, at_least=1)
     """A fixed choice of so many images; the part distribution trains an epoch of them."""
-    seeds: int = unpublished(24, affects="result", at_least=2)
+    seeds: int = _option(24, at_least=2)
     """Of the part distribution: so many epochs on each side."""
 
     def check(self) -> None:

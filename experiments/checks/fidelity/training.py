@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 import torch
 
 from experiments.checks.fidelity.networks import Architecture
@@ -18,10 +18,9 @@ from experiments.pytorch.training import create_torch_optimizer, torch_train
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Batch, Dataset
 from jaxresnet.data.loaders import LoaderOptions
-from jaxresnet.models.torch_names import Weights
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.report.plots import plot_differences
-from jaxresnet.train.state import create_state, split_model
+from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.step import make_train_step
 
 BOUNDS = {"float32": 1e-3, "float64": 1e-8}
@@ -39,13 +38,14 @@ def _losses(name: str, dtype: str, size: Size, dataset: Dataset) -> dict[str, An
     batches = list(islice(load_epoch(dataset, batch_size, seed=0), size.steps))
     options = OptimizerOptions(name, learning_rate=_RATE * COMPARED[name].usual_learning_rate)
     architecture = Architecture("resnet18", width=width)
-    network = architecture.random_torch_network()
+    network = architecture.torch_network(drawn=True)
     with jax.enable_x64(dtype == "float64"):
         model, weights = architecture.load_jax(network, dtype)
         weights = jax.tree.map(partial(jnp.asarray, dtype=dtype), weights)
         optimizer = options.create(size.steps)
         step = make_train_step(split_model(model)[0], optimizer, dataset.normalise)
-        here = list(jax_train(step, weights, optimizer, batches))
+        state = create_state(weights.params, weights.batch_stats, optimizer)
+        here = list(jax_train(step, state, batches))
     network.to(getattr(torch, dtype))
     torch_optimizer = create_torch_optimizer(network.parameters(), options)
     pytorch = list(torch_train(network, torch_optimizer, dataset.source, batches))
@@ -59,13 +59,9 @@ def load_epoch(dataset: Dataset, batch_size: int, seed: int) -> Iterator[Any]:
 
 
 def jax_train(
-    step: Callable[..., Any],
-    weights: Weights,
-    optimizer: optax.GradientTransformation,
-    batches: Iterable[Batch],
+    step: Callable[..., Any], state: TrainState, batches: Iterable[Batch]
 ) -> Iterator[float]:
     """Takes a step for each batch of uint8 images and labels; yields its mean loss."""
-    state = create_state(weights.params, weights.batch_stats, optimizer)
     for images, labels in batches:
         state, metrics = step(state, images, labels)
         yield float(metrics["loss"])
@@ -73,8 +69,8 @@ def jax_train(
 
 def _differences(losses: Mapping[str, Any]) -> list[float]:
     """Of each step, relative."""
-    pairs = zip(losses["here"], losses["PyTorch"], strict=True)
-    return [abs(here - pytorch) / abs(pytorch) for here, pytorch in pairs]
+    here, pytorch = np.array(losses["here"]), np.array(losses["PyTorch"])
+    return (np.abs(here - pytorch) / np.abs(pytorch)).tolist()
 
 
 def _compare(measured: Measured) -> list[Comparison]:
@@ -85,17 +81,18 @@ def _compare(measured: Measured) -> list[Comparison]:
 
 
 def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list, list[str]]:
-    plots = {dtype: f"training_{dtype}.png" for dtype in BOUNDS}
-    for dtype, plot in plots.items():
+    plots = []
+    for dtype, bound in BOUNDS.items():
+        plots.append(f"training_{dtype}.png")
         title = f"ResNet-18, {images}, {dtype}: the same weights and batches"
         pairs = {
             losses["optimizer"]: (losses["here"], losses["PyTorch"], _differences(losses))
             for losses in measured.values()
             if losses["dtype"] == dtype
         }
-        sides, bound = ("here", "PyTorch"), BOUNDS[dtype]
-        plot_differences(directory / plot, title, "step", "training loss", pairs, sides, bound)
-    return [], list(plots.values())
+        labels, sides = ("step", "training loss"), ("here", "PyTorch")
+        plot_differences(directory / plots[-1], title, *labels, pairs, sides, bound)
+    return [], plots
 
 
 def _cases(size: Size, dataset: Dataset) -> Cases:
