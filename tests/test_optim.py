@@ -122,7 +122,10 @@ def test_every_schedule_stays_between_zero_and_the_rate(name):
     total = 20
     schedule = SCHEDULES[name](RATE, total)
     with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
-        rates = [float(schedule(step) if callable(schedule) else schedule) for step in range(total)]
+        rates = [
+            np.asarray(schedule(step) if callable(schedule) else schedule).item()
+            for step in range(total)
+        ]
     assert all(0 <= rate <= RATE * (1 + 1e-6) for rate in rates)
     assert max(rates) == pytest.approx(RATE, rel=0.2)
     if name == "constant":

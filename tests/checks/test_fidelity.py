@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="compares with PyTorch")
 
 from experiments.checks.fidelity import distribution, optimizers, training
 from experiments.checks.fidelity.__main__ import main
-from experiments.checks.fidelity.parts import PARTS, Comparison, Size, load_part, worst
 from experiments.checks.fidelity.layers import differences
+from experiments.checks.fidelity.parts import PARTS, Comparison, Size, load_part, worst
 from jaxresnet.data.sources import SOURCES
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.train.log import read_json_lines

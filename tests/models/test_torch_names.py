@@ -224,9 +224,7 @@ def test_the_stem_is_told_from_its_kernels_unless_two_have_the_same(monkeypatch)
     tensors = to_torch(tiny(stem="invented"))
     assert infer_model(tensors)["stem"] == "invented"
     monkeypatch.setitem(STEMS, "overlapping", Stem(6, 3, 1, pool=False))
-    with pytest.raises(
-        UserError, match=r"size 6 are those of invented and overlapping: .* cifar 3"
-    ):
+    with pytest.raises(UserError, match=r"size 6 are .* invented and overlapping: .* cifar 3"):
         infer_model(tensors)
     monkeypatch.delitem(STEMS, "invented")
     monkeypatch.delitem(STEMS, "overlapping")
