@@ -215,7 +215,8 @@ def changed_options(settings: Any, standard: Any, affects: tuple[Affects, ...]) 
 def departures(settings: Any, standard: Any) -> list[str]:
     """Where the settings leave the published protocol: "--batch-size 64 instead of 128"."""
     return [
-        f"{given.flag} {given.value} instead of {usual.value}"
+        f"{given.flag} {given.value} instead of "
+        + ("its default" if usual.value is None else str(usual.value))
         for given, usual in zip(options_of(settings), options_of(standard), strict=True)
         if given.declared.published and given.value != usual.value
     ]

@@ -69,7 +69,7 @@ def test_c6_sets_its_own_figures_beside_the_published_ones(c6_run):
     assert own[7] == f"{epochs[-1]['loss']:.3f}"
     assert own[8] == f"{100 * np.mean([e['top1'] for e in epochs]):.1f}"
     assert own[11] == f"{100 * epochs[-1]['test_top1']:.1f}"
-    assert "This is not the published protocol: --train-images 60 instead of None" in report
+    assert "This is not the published protocol: --train-images 60 instead of its default" in report
     assert "--epochs 2 instead of 5" in report
     assert (
         "SGD (rate 0.1, momentum 0.9), SGD, Nesterov (rate 0.1, momentum 0.9), Adagrad (rate 0.1),"
