@@ -15,6 +15,7 @@ from experiments.harness.environment import describe_environment
 from experiments.harness.images import load_images
 from experiments.harness.settings import parse_settings, unpublished
 from jaxresnet import platform
+from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import CheckFailed, UserError
 from jaxresnet.options import options_of
@@ -76,19 +77,17 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"{dataset.location} has {len(dataset.class_names)} classes; this takes {_CLASSES}"
         )
-    threads, images = torch.get_num_threads(), f"{len(dataset.train):,} {dataset.title}"
     environment = describe_environment() | {
-        "torch_threads": threads,
+        "torch_threads": torch.get_num_threads(),
         "images": dataset.title,
         "data_location": dataset.location,
     }
-    versions = {name: environment["packages"][name] for name in ("jax", "torch")}
     identity = {
         "experiment": EXPERIMENT,
         "images": dataset.title,
         "data fingerprint": dataset.fingerprint(),
-        "PyTorch": versions["torch"],
-        "JAX": versions["jax"],
+        "PyTorch": environment["packages"]["torch"],
+        "JAX": environment["packages"]["jax"],
         "device": environment["device"],
         "code": environment["git_revision"],
         **{o.flag: o.value for o in options_of(size) if o.declared.affects == "result"},
@@ -100,14 +99,7 @@ def main(arguments: list[str]) -> None:
         say(console, f"{EXPERIMENT}: results in {directory}")
         cases = {name: load_part(name).cases(size, dataset) for name in PARTS}
         measured = _measure(cases, size.parts, directory / "cases.jsonl", console)
-        setting = (
-            f"Networks of width {size.width}, {images}; {platform.machine()}, "
-            f"PyTorch {versions['torch']} with {threads} threads."
-        )
-        comparisons = _report(directory, measured, images, setting, console)
-        failed = [comparison.what for comparison in comparisons if not comparison.holds]
-        counts = {"held": len(comparisons) - len(failed), "compared": len(comparisons)}
-        run_directory.finish_run(directory, versions | counts)
+        failed = _report(directory, measured, size, dataset, environment, console)
     if failed:
         raise CheckFailed("beyond the bound: " + "; ".join(failed))
 
@@ -123,23 +115,31 @@ def _measure(
     for line in read_json_lines(log):
         measured[line["part"]][line["case"]] = line["measured"]
     for part, values in measured.items():
-        missing = [name for name in cases[part] if part in wanted and name not in values]
-        for name in missing:
+        for name, measure in cases[part].items():
+            if part not in wanted or name in values:
+                continue
             say(console, f"{part}: {name} …")
-            values[name] = cases[part][name]()
+            values[name] = measure()
             append_json_line(log, {"part": part, "case": name, "measured": values[name]})
-    return {
-        part: values for part, values in measured.items() if cases[part].keys() <= values.keys()
-    }
+    return {part: measured[part] for part in cases if cases[part].keys() <= measured[part].keys()}
 
 
 def _report(
-    directory: Path, parts: Mapping[str, Measured], images: str, setting: str, console: Console
-) -> list[Comparison]:
-    """Writes report.md and the plots; returns all comparisons. parts: what they measured."""
+    directory: Path,
+    parts: Mapping[str, Measured],
+    size: Size,
+    dataset: Dataset,
+    environment: Mapping[str, Any],
+    console: Console,
+) -> list[str]:
+    """Writes report.md, summary.json and the plots; returns what does not hold.
+
+    parts: by name, what those that are complete measured.
+    """
     tables: list[Table] = []
     plots: list[str] = []
     comparisons: list[Comparison] = []
+    images = f"{len(dataset.train):,} {dataset.title}"
     for name, measured in parts.items():
         part = load_part(name)
         rows = part.compare(measured)
@@ -147,15 +147,20 @@ def _report(
         tables += [make_table(PARTS[name], _COLUMNS, rows, part.note), *more_tables]
         plots += more_plots
         comparisons += rows
-    held = sum(comparison.holds for comparison in comparisons)
+    failed = [comparison.what for comparison in comparisons if not comparison.holds]
+    counts = {"held": len(comparisons) - len(failed), "compared": len(comparisons)}
     missing = ", ".join(name for name in PARTS if name not in parts)
+    versions = {name: environment["packages"][name] for name in ("jax", "torch")}
     introduction = (
-        f"{held} of {len(comparisons)} comparisons hold{f' (not run: {missing})' * bool(missing)}. "
-        f"{setting}"
+        f"{counts['held']} of {counts['compared']} comparisons hold"
+        f"{f' (not run: {missing})' * bool(missing)}. Networks of width {size.width}, {images}; "
+        f"{platform.machine()}, PyTorch {versions['torch']} with {environment['torch_threads']} "
+        "threads."
     )
     title = "Fidelity: the same experiment as in PyTorch"
     write_report(directory, Report(title, introduction, tables, plots), console)
-    return comparisons
+    run_directory.finish_run(directory, versions | counts)
+    return failed
 
 
 if __name__ == "__main__":

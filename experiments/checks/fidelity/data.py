@@ -20,8 +20,8 @@ _DRAWS = 50_000
 
 def _compare_normalisation(dataset: Dataset) -> list[Comparison]:
     values = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 16, 16, 3)
-    wrong = _wrong_inputs(values, values, dataset)
-    return [Comparison("normalisation: values of 3 x 256 that differ", wrong, 0)]
+    differing = _wrong_inputs(values, values, dataset)
+    return [Comparison("normalisation: values of 3 x 256 that differ", differing, 0)]
 
 
 def _wrong_inputs(images: np.ndarray, torch_images: np.ndarray, dataset: Dataset) -> int:

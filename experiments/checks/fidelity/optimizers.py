@@ -25,21 +25,15 @@ _LEFT_OUT = [entry.title for name, entry in OPTIMIZERS.items() if name not in CO
 
 def _compare(name: str) -> list[Comparison]:
     """The parameters after every step, with and without weight decay; the size of the state."""
-    entry, comparisons = COMPARED[name], []
-    generator = np.random.default_rng(0)
-    # Of very different magnitudes, as those of a loss that falls.
-    gradients = (
-        generator.normal(size=(_STEPS, *_SHAPE)) * np.geomspace(1, 1e-4, _STEPS)[:, None, None]
-    )
+    comparisons: list[Comparison] = []
+    # Gradients of very different magnitudes, as those of a loss that falls.
+    gradients = np.random.default_rng(0).normal(size=(_STEPS, *_SHAPE))
+    gradients *= np.geomspace(1, 1e-4, _STEPS)[:, None, None]
     for decay_title, decay in _WEIGHT_DECAYS.items():
-        options = OptimizerOptions(
-            name, learning_rate=entry.usual_learning_rate, weight_decay=decay
-        )
+        options = OptimizerOptions(name, protocol="defaults", weight_decay=decay)
+        optimizer = options.create(_STEPS)
         torch_params = torch.ones(_SHAPE, dtype=torch.float64, requires_grad=True)
-        torch_optimizer, optimizer = (
-            create_torch_optimizer([torch_params], options),
-            options.create(_STEPS),
-        )
+        torch_optimizer = create_torch_optimizer([torch_params], options)
         distances: list[float] = []
         with jax.enable_x64(True):
             params = jnp.ones(_SHAPE)
@@ -51,10 +45,10 @@ def _compare(name: str) -> list[Comparison]:
                 torch_params.grad = torch.from_numpy(gradient)
                 torch_optimizer.step()
                 distances += differences(here, {"params": torch_params.detach().numpy()}).values()
-        # Of the state, without counters of steps.
+        # Without counters of steps.
         size = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
         torch_size = sum(t.numel() for t in torch_optimizer.state[torch_params].values() if t.ndim)
-        what = f"{entry.title}, {decay_title}"
+        what = f"{options.entry.title}, {decay_title}"
         comparisons += [
             Comparison(f"{what}: parameters, float64", worst(distances), _BOUND),
             Comparison(f"{what}: values of state too many or few", abs(size - torch_size), 0),

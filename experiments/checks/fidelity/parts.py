@@ -1,12 +1,11 @@
 """What the proof consists of: its parts, at what size, and comparisons with bounds."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,7 +26,6 @@ PARTS = {
     "training": "Training ResNet-18, with the same weights and batches",
     "distribution": "Training ResNet-18 for one epoch, each side with its own draws",
 }
-_RELATIONS: dict[str, Callable[[float, float], bool]] = {"≤": operator.le, "≥": operator.ge}
 _LEAST_P = 1e-5  # right draws fall below it with one seed in 100,000
 
 _option = partial(unpublished, affects="result")
@@ -67,17 +65,17 @@ class Size:
 
 
 class Comparison(NamedTuple):
-    """A row of the proof: it holds if value and bound are in the relation, "≤" or "≥"."""
+    """A row of the proof."""
 
     what: str
     value: float
     bound: float
-    relation: str = "≤"
+    relation: Literal["≤", "≥"] = "≤"
 
     @property
     def holds(self) -> bool:
         """False for NaN."""
-        return _RELATIONS[self.relation](self.value, self.bound)
+        return self.value <= self.bound if self.relation == "≤" else self.value >= self.bound
 
 
 def compare_p(what: str, *tests: Any, least: float = _LEAST_P) -> Comparison:
