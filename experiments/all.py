@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     """Parses the command line, runs every experiment in a process of its own, and reports.
 
     What an earlier start finished is not done again. An experiment that fails does not keep the
-    others; it is given those of the options that it has.
+    others; it is given those of the options that it has and does not vary itself.
     """
     settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
     console, out = make_console(), settings.out
@@ -59,8 +59,9 @@ def main(arguments: list[str]) -> None:
     failed = []
     for experiment in list_published_experiments():
         say(console, f"\n== {experiment}")
-        own = options_of(import_module(f"experiments.{experiment}").SETTINGS())
-        not_taken = names - {o.name for o in own}
+        own = list(options_of(import_module(f"experiments.{experiment}").SETTINGS()))
+        varied = {o.declared.varies for o in own if o.value}
+        not_taken = names - ({o.name for o in own} - varied)
         passed_on = [*command_line(settings, (*not_taken, "out")), "--out", str(out / experiment)]
         try:
             run_subprocess(experiment, passed_on)

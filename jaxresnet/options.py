@@ -213,13 +213,19 @@ def changed_options(settings: Any, standard: Any, affects: tuple[Affects, ...]) 
 
 
 def departures(settings: Any, standard: Any) -> list[str]:
-    """Where the settings leave the published protocol: "--batch-size 64 instead of 128"."""
-    return [
-        f"{given.flag} {given.value} instead of "
-        + ("its default" if usual.value is None else str(usual.value))
-        for given, usual in zip(options_of(settings), options_of(standard), strict=True)
-        if given.declared.published and given.value != usual.value
-    ]
+    """Where the settings leave the published protocol: "--batch-size 64 instead of 128".
+
+    So does a list of values of an option that the protocol fixes.
+    """
+    usual = {o.name: o for o in options_of(standard)}
+    departed = []
+    for given in options_of(settings):
+        fixed = usual[given.declared.varies or given.name]
+        if fixed.declared.published and any(value != fixed.value for value in given.values):
+            values = " ".join(map(str, given.values))
+            default = "its default" if fixed.value is None else fixed.value
+            departed.append(f"{given.flag} {values} instead of {default}")
+    return departed
 
 
 def describe_options(settings: Any, standard: Any) -> list[str]:

@@ -105,6 +105,9 @@ def test_only_what_differs_belongs_to_the_identity():
 def test_departures_and_descriptions():
     job = replace_options(Job(), coats=3, speed=2)
     assert departures(job, Job()) == ["--coats 3 instead of 2"]
+    several = Several(many_coats=(2, 3))
+    assert departures(Job(several=several), Job()) == ["--many-coats 2 3 instead of 2"]
+    assert departures(Job(several=Several(many_coats=(2,))), Job()) == []
     assert describe_options(Job(), Job()) == ["red"]
     assert describe_options(job, Job()) == ["red", "3 coats", "speed 2"]
     assert describe_options(Job(several=Several(("red", "blue"))), Job()) == ["red/blue"]
