@@ -49,6 +49,9 @@ class WorkersOptions(RepeatOptions):
         """Raises UserError if nothing is left to do."""
         if not self.modes:
             raise UserError("--modes needs at least one of loader, training")
+        if len(set(self.workers_list)) < len(self.workers_list):
+            listed = " ".join(map(str, self.workers_list))
+            raise UserError(f"--workers-list has a value twice: {listed}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def report(results: Results[C3Settings], alone: Times) -> Report:
     timed = {mode: times for mode, times in (("loader", later), ("training", waits)) if times}
     best = {mode: loader_times.best_number(times) for mode, times in timed.items()}
     write_json(results.directory / loader_times.BEST, best)
-    compared, protocol = [], f"{images}."
+    compared = []
+    protocol = f"{images}, batch size {results.settings.training.batch_size}; {platform.machine()}."
     if alone:
         columns = {
             workers: {"first pass": times[:1], "later passes": times[1:]}
@@ -102,7 +106,7 @@ def report(results: Results[C3Settings], alone: Times) -> Report:
         protocol = describe_run(results)
     return Report(
         "C3: the number of input workers",
-        f"{protocol} {platform.machine()}. Data loading: what a pass of the loader takes; while "
+        f"{protocol} Data loading: what a pass of the loader takes; while "
         "training, what the loop was blocked in getting batches. Best is the smallest number of "
         "workers whose median is within one spread of the fastest: the spread is from the least "
         "to the greatest time of that one.",

@@ -15,7 +15,7 @@ from experiments.harness.run import result_options
 from experiments.harness.settings import RepeatOptions, TimedSettings, parse_settings
 from experiments.harness.subprocesses import run_subprocess
 from jaxresnet.errors import TrainingFailed
-from jaxresnet.options import command_line, option
+from jaxresnet.options import command_line, describe_options, option
 from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.plots import plot_bars
 from jaxresnet.report.tables import Column, Table, make_table, number
@@ -24,8 +24,6 @@ EXPERIMENT = "c5_devices"
 
 # Options of this experiment alone, and those of which each device's training has its own.
 _NOT_PASSED_ON = ("devices", "with_runs", "out", "fresh", "quick")
-# What may differ between the runs without a word.
-_EXPECTED_TO_DIFFER = ("version", "experiment", "device", "data fingerprint")
 
 
 @dataclass(frozen=True)
@@ -76,23 +74,23 @@ def main(arguments: list[str]) -> None:
         )
         runs = devices.read_device_runs([*own, *others])
         if runs:
-            write_report(directory, report(directory, runs), console)
+            write_report(directory, report(directory, settings, runs), console)
             rows = [{**asdict(run), "images_per_second": run.rate} for run in runs]
             run_directory.finish_run(directory, {"experiment": EXPERIMENT, "devices": rows})
         if failed:
             raise TrainingFailed("\n".join(failed))
 
 
-def report(directory: Path, runs: list[DeviceRun]) -> Report:
+def report(directory: Path, settings: C5Settings, runs: list[DeviceRun]) -> Report:
     """Each device's epochs beside the labs' CPUs and GPUs."""
     first, labs = runs[0].identity, devices.published_device_runs()
-    options = [f"{name} {value}" for name, value in first.items() if name.startswith("--")]
-    introduction = [f"{runs[0].images:,} {first['images']} an epoch; {', '.join(options)}."]
+    options = ", ".join(describe_options(settings, C5Settings()))
+    introduction = [f"{options}; {runs[0].images:,} {first['images']} an epoch."]
     for run in runs[1:]:
         differences = [
             f"{name} {run.identity.get(name, 'at its default')}"
             for name in {**first, **run.identity}
-            if name not in _EXPECTED_TO_DIFFER and run.identity.get(name) != first.get(name)
+            if name.startswith("--") and run.identity.get(name) != first.get(name)
         ]
         if differences:
             introduction.append(f"{run.name} ran with {', '.join(differences)}.")

@@ -62,6 +62,7 @@ def report(results: Results[C6Settings]) -> Report:
     ranking = sorted(final_losses, key=final_losses.__getitem__)
     losses = "; ".join(f"{groups[name].title} {final_losses[name]:.3f}" for name in ranking)
     times = [fmean(s.mean("seconds") for s in group.series) for group in groups.values()]
+    extremes = (min(times), max(times))
     return Report(
         f"C6: {plural(len(groups), 'optimizer')}",
         describe_run(results),
@@ -71,11 +72,19 @@ def report(results: Results[C6Settings]) -> Report:
         "cost?",
         findings=[
             f"By the training loss of the last epoch: {losses}.",
-            f"An epoch took {min(times):.1f} to {max(times):.1f} s.",
+            f"lab-c, after 5 epochs: {_lab_c_ranking(groups)}." if set(groups) & set(lab_c) else "",
+            f"An epoch took {' to '.join(dict.fromkeys(f'{t:.1f}' for t in extremes))} s.",
         ],
         claims=_claims(results, ranking),
         details=[epoch_table(results, list(groups.values()))],
     )
+
+
+def _lab_c_ranking(groups: dict[str, Group]) -> str:
+    lab_c = published()["c6"]["lab-c"]
+    final_losses = {name: lab_c[name]["loss"][-1] for name in groups if name in lab_c}
+    ranking = sorted(final_losses, key=final_losses.__getitem__)
+    return "; ".join(f"{groups[name].title} {final_losses[name]:.3f}" for name in ranking)
 
 
 def _claims(results: Results[C6Settings], ranking: list[str]) -> list[Claim]:
@@ -96,6 +105,8 @@ def _claims(results: Results[C6Settings], ranking: list[str]) -> list[Claim]:
     }
     ranking = [name for name in ranking if name in _PUBLISHED]
     complete, claims = len(ranking) == len(_PUBLISHED), []
+    if not ranking:
+        return claims
     for lab, losses in published_losses.items():
         for what, pick, here in (("least", min, ranking[0]), ("greatest", max, ranking[-1])):
             name = pick(losses, key=losses.__getitem__)

@@ -31,10 +31,11 @@ def main(arguments: list[str]) -> None:
 
 
 def report(results: Results[C7Settings]) -> Report:
-    """The epochs beside both labs', and every batch in the plots."""
+    """The epochs beside both labs', who trained with SGD, and every batch in the plots."""
+    labs = ("lab-b", "lab-c") if results.settings.optimizer.optimizer == "sgd" else ()
     return report_learning(
         results,
-        {lab: published()["c7"][lab] for lab in ("lab-b", "lab-c")},
+        {lab: published()["c7"][lab] for lab in labs},
         "C7: no batch normalisation",
         "Take the batch normalisation layers out of ResNet-18: what does training become?",
         "No normalisation layers. The labs trained with SGD.",

@@ -83,6 +83,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"needs two runs or more to compare, got {len(settings.runs)}")
     # By as much of the ends of their paths as tells them apart.
     parts = [run.absolute().parts for run in settings.runs]
+    if len(set(parts)) < len(parts):
+        raise UserError(f"the same run twice: {' '.join(map(str, settings.runs))}")
     length = next(n for n in range(1, 100) if len({p[-n:] for p in parts}) == len(parts))
     named = {"/".join(p[-length:]): run for p, run in zip(parts, settings.runs, strict=True)}
     compared = {name: _result_settings(run) for name, run in named.items()}

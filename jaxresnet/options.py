@@ -24,7 +24,7 @@ import tyro
 from jaxresnet.errors import UserError
 
 Affects = Literal["result", "time", "nothing"]
-Settings = TypeVar("Settings")
+SettingsT = TypeVar("SettingsT")
 Entry = TypeVar("Entry")
 
 _HOLDS = {"at_least": operator.ge, "above": operator.gt, "below": operator.lt}
@@ -93,7 +93,7 @@ def options_of(settings: Any) -> Iterator[Option]:
             yield from options_of(value)
 
 
-def replace_options(settings: Settings, **values: Any) -> Settings:
+def replace_options(settings: SettingsT, **values: Any) -> SettingsT:
     """The settings with these options replaced, in whichever group each of them is."""
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
         group = getattr(settings, field.name)
@@ -127,12 +127,12 @@ def one_of(table: Mapping[str, Any], what: str) -> Any:
 
 
 def parse_options(
-    settings_type: type[Settings],
+    settings_type: type[SettingsT],
     command: str,
     description: str,
     arguments: list[str],
     default: Any = tyro.MISSING_NONPROP,
-) -> Settings:
+) -> SettingsT:
     """Reads the settings from a command line and checks them.
 
     default: the settings of an empty command line, if not settings_type's own.
@@ -149,24 +149,31 @@ def parse_options(
         default=default,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    check_options(settings)
+    check_options(settings, None if default is tyro.MISSING_NONPROP else default)
     return settings
 
 
-def check_options(settings: Any) -> None:
-    """Raises UserError for the first value that makes no sense."""
+def check_options(settings: Any, default: Any = None) -> None:
+    """Raises UserError for the first value that makes no sense.
+
+    default: the settings of an empty command line, if not the class's own.
+    """
     options = {given.name: given for given in options_of(settings)}
     for given in options.values():
         for value in given.values:
             _check_bounds(given, value)
-        if len(set(given.values)) < len(given.values):
-            raise UserError(f"{given.flag} names one twice: {' '.join(map(str, given.values))}")
-        if given.declared.varies and given.value:
+        if given.declared.varies:
             varied = options[given.declared.varies]
-            usual = next(o for o in options_of(type(settings)()) if o.name == varied.name)
-            if varied.value != usual.value:
+            usual = {o.name: o.value for o in options_of(default or type(settings)())}
+            listed = " ".join(map(str, given.values))
+            if usual[given.name] and not given.value:
+                raise UserError(f"{given.flag} needs at least one value")
+            if len(set(given.values)) < len(given.values):
+                raise UserError(f"{given.flag} has a value twice: {listed}")
+            if given.value and varied.value != usual[varied.name]:
                 raise UserError(
-                    f"{varied.flag} {varied.value} and {given.flag} contradict: leave one out"
+                    f"{varied.flag} {varied.value} and {given.flag} {listed} contradict each "
+                    "other: leave one out"
                 )
             for value in given.values:
                 _check_bounds(varied._replace(name=given.name), value)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import jax
 
+from jaxresnet.options import plural
+
 
 class Setting(NamedTuple):
     """Something that is switched on, and why that is safe."""
@@ -182,7 +184,7 @@ def machine() -> str:
 def device() -> str:
     """The device's kind, or the processor and its threads."""
     if jax.default_backend() == "cpu":
-        return f"{_processor()}, {cpu_threads()} threads"
+        return f"{_processor()}, {plural(cpu_threads() or 1, 'thread')}"
     return jax.devices()[0].device_kind
 
 

@@ -76,8 +76,11 @@ def test_values_come_from_the_command_line_and_back():
         ("--price 0", "--price must be above 0 and finite, got 0.0"),
         ("--price nan", "--price must be above 0 and finite, got nan"),
         ("--price inf", "--price must be above 0 and finite, got inf"),
-        ("--colours red red", "--colours names one twice: red red"),
-        ("--colours red --colour blue", "--colour blue and --colours contradict: leave one out"),
+        ("--colours red red", "--colours has a value twice: red red"),
+        (
+            "--colours red --colour blue",
+            "--colour blue and --colours red contradict each other: leave one out",
+        ),
         ("--many-coats 3 10", "--many-coats must be at least 1 and below 9, got 10"),
     ],
 )

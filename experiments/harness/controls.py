@@ -6,6 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from statistics import median
 
+import jax
+
 from experiments.harness.loader_times import time_pass
 from experiments.harness.run import Run
 from experiments.harness.settings import Variant
@@ -54,7 +56,7 @@ def measure(run: Run, variant: Variant) -> Controls:
     passes = [time_pass(training.loader, epoch)[1] for epoch in range(_LOADER_PASSES + 1)]
     state = training.initial_state
     programs = run.compile(training, state)
-    first = next(iter(training.loader.epoch(0)))
+    first = jax.device_put(tuple(next(iter(training.loader.epoch(0)))))
 
     def step(images: int, *batch: object) -> Metrics:
         nonlocal state

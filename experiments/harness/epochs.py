@@ -86,11 +86,12 @@ def _plot(results: Results, groups: Sequence[Group], by: str, key: str) -> str:
     """Each group's mean over its seeds, and each lab's epochs, dashed."""
     name, figure, images = f"{key}_by_{by}.png", BY_NAME[key], len(results.dataset.train)
     curves, seen, last_seen = [], np.array([]), 0
+    running = by == "batch" and key == "top1"
     for number, group in enumerate(groups):
         records = [series.epochs if by == "epoch" else series.steps for series in group.series]
         seen = np.cumsum([record["images"] for record in records[0]])
         values = np.array([[record[key] for record in of_seed] for of_seed in records])
-        if by == "batch" and key == "top1":
+        if running:
             values = np.array([_running_top1(of_seed) for of_seed in records])
         means, deviations = figure.scale * values.mean(0), None
         if len(values) > 1:
@@ -112,7 +113,7 @@ def _plot(results: Results, groups: Sequence[Group], by: str, key: str) -> str:
         figure.axis,
         curves,
         f"solid: this run, {images:,} images an epoch{band}; dashed: the labs, {TRAIN_IMAGES:,} "
-        "CIFAR-10 images an epoch",
+        "CIFAR-10 images an epoch" + ("; top-1 so far in the epoch" if running else ""),
         marks=[(images * n, "epoch 1" if n == 1 else str(n)) for n in range(1, results.epochs + 1)],
         logarithmic_x=last_seen > _SQUEEZED * seen[-1],
     )

@@ -1,6 +1,7 @@
 """The logs of lab-b (C2), with all of its fields by their published names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -86,7 +87,8 @@ def _test_table(series: Series, images: str) -> Table:
     fields = {name: [line["test_loss"], line["test_top1"]] for name, line in lines.items()}
     fields["Average Epochs Precision Value"] = [series.mean("test_loss"), series.mean("test_top1")]
     columns = ["Batch Test Loss", "Batch Test Precision"]
-    return _field_table(f"lab-b's test level log ({images})", columns, fields)
+    table = _field_table(f"lab-b's test level log ({images})", columns, fields)
+    return replace(table, note="All test batches are in test_batches.jsonl.")
 
 
 def _field_table(

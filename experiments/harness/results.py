@@ -65,7 +65,7 @@ class Results(Generic[SettingsT]):
 
     def starts(self, key: str) -> str:
         """On which machines, or by which revisions, the steps were taken; in words."""
-        values = (str(start[key]) for series in self.series for start in series.starts)
+        values = (start[key] for series in self.series for start in series.starts if start[key])
         return " and ".join(dict.fromkeys(values))
 
 

@@ -89,7 +89,7 @@ class Run(Generic[SettingsT]):
         """Reports what was trained to its end; raises TrainingFailed if a training diverged."""
         logs = [self.directory / f"{log.name}.jsonl" for log in fields(Series)[1:]]
         series = [Series(v, *(lines_of(v.series, log) for log in logs)) for v in variants]
-        ended = [s for s in series if len(s.epochs) == self.settings.training.epochs]
+        ended = [s for s in series if len(s.epochs) == s.variant.value("epochs")]
         missing = [s.variant.title for s in series if s not in ended]
         results = Results(self.directory, self.settings, self.dataset, ended, missing)
         if ended or not variants:

@@ -123,7 +123,8 @@ def make_variants(settings: Settings, **varied: Sequence[Any]) -> list[Variant]:
             o for o in options_of(own) if o.name != "optimizer" and len(lists.get(o.name, ())) > 1
         ]
         series = [own.optimizer.optimizer, *(f"{o.name}{o.value}" for o in named)]
-        title = [own.optimizer.entry.title, *(o.words for o in named)]
+        title = [own.optimizer.entry.title]
+        title += [o.words or f"{o.name.replace('_', ' ')} {o.value}" for o in named]
         if repeats > 1:
             series.append(f"repeat{repeat}")
             title.append(f"repeat {repeat + 1}")

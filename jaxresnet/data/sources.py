@@ -11,10 +11,10 @@ from jaxresnet.data.synthetic import SYNTHETIC
 from jaxresnet.errors import UserError
 from jaxresnet.options import flag, one_of, option
 
-# By their names on the command line. `auto` takes the first if there is a copy or a network, else
-# the last: others stand between them.
+# By their names on the command line. `auto` takes the preferred source if there is a copy or a
+# network, else the built-in one.
 SOURCES: dict[str, Source] = {"cifar10": CIFAR10, "synthetic": SYNTHETIC}
-_PREFERRED, *_, _BUILT_IN = SOURCES
+_PREFERRED, _BUILT_IN = "cifar10", "synthetic"
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,6 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,.{digits}f}" if abs(value) < 100_000 else f"{value:.1e}"
 
 
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """0.7193 -> 71.9; a dash for None. The column says that it is in per cent."""
-    return number(None if fraction is None else 100 * fraction, digits)
-
-
 def signed(value: float) -> str:
     """+1.20, -0.31; +0.00 for what rounds to nothing."""
     return f"{round(value, 2) + 0.0:+,.2f}"

@@ -53,7 +53,7 @@ def test_the_loaders_with_workers_are_compared_with_pytorch(directory):
     ("arguments", "message"),
     [
         (("--rounds", "0"), "--rounds must be at least 1"),
-        (("--workers", "1", "1"), "--workers names one twice: 1 1"),
+        (("--workers", "1", "1"), "--workers has a value twice: 1 1"),
         (("--workers", "-1"), "--workers must be at least 0"),
         (("--workers",), "--workers needs at least one number"),
         ((*TINY, "--batches-per-round", "4"), "has only 3 batches of 32"),

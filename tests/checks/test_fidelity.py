@@ -139,7 +139,7 @@ def test_the_command_reports_what_it_compared(tmp_path, capsys, monkeypatch):
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--seeds", "1"], "--seeds must be at least 2, got 1"),
         (["--parts"], "--parts needs at least one value"),
-        (["--parts", "data", "data"], "--parts names one twice"),
+        (["--parts", "data", "data"], "--parts has a value twice"),
         (["--train-images", "100"], "--train-images is 100"),
     ],
 )

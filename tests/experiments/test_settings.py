@@ -11,7 +11,7 @@ from experiments.harness.settings import Settings, make_variants, parse_settings
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError
-from jaxresnet.options import options_of
+from jaxresnet.options import option, options_of
 
 
 def parse(*arguments: str) -> Settings:
@@ -92,6 +92,23 @@ def test_variants_are_named_by_what_varies():
     assert (alone.series, alone.title) == ("adam", "Adam")
 
 
+def test_a_list_of_values_stands_beside_quicks_own_default():
+    @dataclasses.dataclass(frozen=True)
+    class Sizes:
+        batch_sizes: tuple[int, ...] = option(
+            (64, 128), affects="result", published=False, says="", varies="batch_size"
+        )
+
+    @dataclasses.dataclass(frozen=True)
+    class SizeSettings(Settings):
+        sizes: Sizes = Sizes()
+
+    for quick in ([], ["--quick"]):
+        settings = parse_settings(SizeSettings, "c9_sizes", "", quick)
+        titles = [variant.title for variant in make_variants(settings)]
+        assert titles == ["SGD, batch size 64", "SGD, batch size 128"]
+
+
 def test_workers_is_a_number_or_auto():
     assert parse("--workers", "0").loader.workers == 0
     assert parse("--workers", "auto").loader.workers == "auto"
@@ -137,9 +154,13 @@ def test_values_that_make_no_sense_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--optimizer adam", "--optimizer adam and --optimizers contradict: leave one out"),
+        ("--optimizers", "--optimizers needs at least one value"),
+        (
+            "--optimizer adam",
+            "--optimizer adam and --optimizers .* contradict each other: leave one out",
+        ),
         ("--optimizers sgd adamax", "unknown optimizer 'adamax'"),
-        ("--optimizers sgd sgd", "--optimizers names one twice"),
+        ("--optimizers sgd sgd", "--optimizers has a value twice"),
     ],
 )
 def test_lists_of_optimizers_are_checked(arguments, message):

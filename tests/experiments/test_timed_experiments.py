@@ -124,7 +124,7 @@ def test_the_search_ends_where_the_time_no_longer_falls():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers-list", "2", "2"], "--workers-list names one twice: 2 2"),
+        (["--workers-list", "2", "2"], "--workers-list has a value twice: 2 2"),
         (["--loader", "resident"], "--loader is resident, which has no workers"),
         (["--workers", "4"], "--workers is 4, but this experiment varies the number"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),

@@ -228,7 +228,7 @@ def test_the_stem_is_told_from_its_kernels_unless_two_have_the_same(monkeypatch)
         infer_model(tensors)
     monkeypatch.delitem(STEMS, "invented")
     monkeypatch.delitem(STEMS, "overlapping")
-    with pytest.raises(UserError, match=r"size 4 are those of no stem: .* cifar 3, imagenet 7"):
+    with pytest.raises(UserError, match=r"size 6 are those of no stem: .* cifar 3, imagenet 7"):
         infer_model(tensors)
 
 

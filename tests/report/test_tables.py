@@ -9,7 +9,6 @@ from jaxresnet.report.tables import (
     make_table,
     mean_and_deviation,
     number,
-    percent,
     signed,
 )
 
@@ -30,9 +29,8 @@ COLUMNS: list[Column[Row]] = [
 def test_figures_are_rounded_and_missing_ones_are_dashes():
     assert number(1234.567) == "1,234.57"
     assert number(28_000_000_000.0, 3) == "2.8e+10"
-    assert percent(0.7193) == "71.9"
     assert [signed(value) for value in (1234.504, -0.3, -0.001)] == ["+1,234.50", "-0.30", "+0.00"]
-    assert number(None) == percent(None) == "-"
+    assert number(None) == "-"
 
 
 def test_several_values_show_their_spread():

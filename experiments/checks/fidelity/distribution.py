@@ -119,8 +119,8 @@ def _illustrate(directory: Path, images: str, measured: Measured) -> tuple[list[
         for name, (here, pytorch) in _figures(measured).items()
     ]
     note = (
-        f"Mean ± standard deviation over the seeds. With {seeds} a side and the deviation seen "
-        f"among PyTorch's, a difference as large as the last column's would be noticed with "
+        f"Mean ± standard deviation over the seeds. With {seeds} seeds a side and the deviation "
+        "seen among PyTorch's, a difference as large as the last column's would be noticed with "
         f"probability {_POWER} at level {_LEVEL} (normal approximation). Width {_MOST_WIDTH} at "
         f"most; the published protocol: SGD, rate {_OPTIONS.rate:g}, momentum "
         f"{_OPTIONS.momentum:g}, weight decay {_OPTIONS.weight_decay:g}."
