@@ -5,11 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import jax
+
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.sources import ImageOptions
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.options import one_of, option, plural
+from jaxresnet.train.figures import Labels, cross_entropy
 
 _option = partial(option, affects="result", published=True)
 
@@ -32,6 +35,10 @@ class TrainingOptions:
     """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
     kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
     weights. None: drawn from the seed."""
+
+    def loss(self, logits: jax.Array, labels: Labels) -> jax.Array:
+        """What training minimises the mean of: float32 (batch,), of logits (batch, classes)."""
+        return cross_entropy(logits, labels)
 
 
 @dataclass(frozen=True)

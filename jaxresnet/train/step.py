@@ -11,7 +11,7 @@ import optax
 from jaxresnet import platform
 from jaxresnet.data.dataset import Batch, Split
 from jaxresnet.data.loaders import eval_batches
-from jaxresnet.train.figures import FIGURES, Record, StepOutputs, cross_entropy
+from jaxresnet.train.figures import FIGURES, Labels, Record, StepOutputs, cross_entropy
 from jaxresnet.train.state import Arrays, Network, TrainState
 
 Normalise = Callable[[Any], jax.Array]  # uint8 images (batch, height, width, 3) -> float32
@@ -24,11 +24,13 @@ def make_train_step(
     normalise: Normalise,
     dropout_seed: int = 0,
     read: Callable[..., Batch] = Batch,
+    loss: Callable[[jax.Array, Labels], jax.Array] = cross_entropy,
 ):
     """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
 
     metrics: the step's figures, and `finite`, whether the loss, and all parameters and statistics
     after the step, are finite; all of shape (). read: makes a batch inside the step.
+    loss: (logits, labels) -> the loss of each image, of which training minimises the mean.
     """
 
     def train_step(state: TrainState, *arguments: Any) -> tuple[TrainState, Metrics]:
@@ -40,15 +42,15 @@ def make_train_step(
             logits, batch_stats = network.apply(
                 params, state.batch_stats, inputs, train=True, dropout_key=dropout_key
             )
-            return cross_entropy(logits, labels).mean(), (logits, batch_stats)
+            return loss(logits, labels).mean(), (logits, batch_stats)
 
         gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (loss, (logits, batch_stats)), gradients = gradient(state.params)
+        (mean_loss, (logits, batch_stats)), gradients = gradient(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        outputs = StepOutputs(loss, logits, labels, gradients, updates, params)
+        outputs = StepOutputs(mean_loss, logits, labels, gradients, updates, params)
         figures = {figure.name: figure.step(outputs) for figure in FIGURES if figure.step}
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
+        finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
         state = TrainState(state.step + 1, params, batch_stats, opt_state)
         return state, {**figures, "finite": finite}
 

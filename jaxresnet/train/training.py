@@ -86,8 +86,10 @@ class Programs:
 def compile_programs(training: Training, state: TrainState) -> Programs:
     """Compiles a training step for each size of batch, and the evaluation step, side by side."""
     dataset, loader, full = training.dataset, training.loader, training.batch_size
-    network, seed = training.network, training.recipe.training.seed
-    train_step = make_train_step(network, training.optimizer, dataset.normalise, seed, loader.read)
+    network, options = training.network, training.recipe.training
+    train_step = make_train_step(
+        network, training.optimizer, dataset.normalise, options.seed, loader.read, options.loss
+    )
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
     images = jax.ShapeDtypeStruct((full, *dataset.test.images.shape[1:]), np.uint8)
