@@ -35,9 +35,8 @@ def test_c6_leaves_everything_in_its_directory(c6_run):
     assert [(e["series"], e["epoch"]) for e in epochs] == [(s, n) for s in series for n in (0, 1)]
     assert len(read_json_lines(c6_run / "steps.jsonl")) == 5 * 2 * 3
     environment = json.loads((c6_run / "environment.json").read_text())
-    assert {"python", "packages", "device", "processor", "cpu_threads", "git_revision"} <= set(
-        environment
-    )
+    described = {"python", "packages", "device", "processor", "cpu_threads", "git_revision"}
+    assert described <= set(environment)
 
 
 def test_c6_says_synthetic_wherever_figures_stand(c6_run):
