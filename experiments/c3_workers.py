@@ -49,9 +49,6 @@ class WorkersOptions(RepeatOptions):
         """Raises UserError if nothing is left to do."""
         if not self.modes:
             raise UserError("--modes needs at least one of loader, training")
-        if len(set(self.workers_list)) < len(self.workers_list):
-            listed = " ".join(map(str, self.workers_list))
-            raise UserError(f"--workers-list has a value twice: {listed}")
 
 
 @dataclass(frozen=True)

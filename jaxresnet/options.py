@@ -160,16 +160,16 @@ def check_options(settings: Any, default: Any = None) -> None:
     """
     options = {given.name: given for given in options_of(settings)}
     for given in options.values():
+        listed = " ".join(map(str, given.values))
         for value in given.values:
             _check_bounds(given, value)
+        if len(set(given.values)) < len(given.values):
+            raise UserError(f"{given.flag} has a value twice: {listed}")
         if given.declared.varies:
             varied = options[given.declared.varies]
             usual = {o.name: o.value for o in options_of(default or type(settings)())}
-            listed = " ".join(map(str, given.values))
             if usual[given.name] and not given.value:
                 raise UserError(f"{given.flag} needs at least one value")
-            if len(set(given.values)) < len(given.values):
-                raise UserError(f"{given.flag} has a value twice: {listed}")
             if given.value and varied.value != usual[varied.name]:
                 raise UserError(
                     f"{varied.flag} {varied.value} and {given.flag} {listed} contradict each "
