@@ -20,6 +20,7 @@ from jaxresnet.models.resnet import MODELS, BasicBlock, ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.train.checkpoint import CheckpointOptions, Checkpoints
 from jaxresnet.train.clock import Diverged
+from jaxresnet.train.figures import cross_entropy
 from jaxresnet.train.interrupt import Stopped, StopRequest
 from jaxresnet.train.log import RunLog, read_json_lines
 from jaxresnet.train.loop import Trainer
@@ -282,3 +283,12 @@ def test_training_learns(tmp_path):
     epochs = read_json_lines(tmp_path / "run" / "epochs.jsonl")
     assert epochs[-1]["loss"] < epochs[0]["loss"] - 0.1
     assert epochs[-1]["top1"] > epochs[0]["top1"]
+
+
+def test_the_recipes_loss_is_what_a_run_minimises(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(TrainingOptions, "loss", lambda _, *outputs: 2 * cross_entropy(*outputs))
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", stop_after=2)
+    (_, loss, _), *_ = figures(tmp_path / "run")[0]
+    (_, usual, _), *_ = figures(undisturbed[1])[0]
+    assert loss == pytest.approx(2 * usual)
