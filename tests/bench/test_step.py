@@ -38,7 +38,7 @@ def test_every_contestant_is_timed(directory):
         assert [answer["images"] for answer in contestant["rounds"]] == [4, 4]
         assert contestant["start"]["matrix_product_gflops"] > 0
         assert 100 < contestant["rounds"][-1]["peak_memory_mb"] < 10_000
-    assert results["settings"]["width"] == 8
+    assert results["settings"]["all"]["width"] == 8
 
 
 @pytest.mark.slow
