@@ -4,12 +4,15 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from jaxresnet.data.cifar import CIFAR10
+from jaxresnet.data.cifar_layouts import BinaryBatches, PythonBatches
 from jaxresnet.data.dataset import Dataset, Split
+from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 from tests.data.cifar_copies import BINARY, PYTHON, SETS, SIZES, SMALL, make_splits, write
 
@@ -50,6 +53,20 @@ def test_every_layout_gives_the_same_images_and_labels(name, layout, tmp_path):
         np.testing.assert_array_equal(split.images, expected.images[order])
         np.testing.assert_array_equal(split.labels, expected.labels[order])
         assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int32)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_official_files_are_described_as_tfds_describes_them(name, tmp_path):
+    builder: Any = import_tfds().builder(name, data_dir=tmp_path)
+    cifar, expected = SETS[name], builder._cifar_info
+    (binary,) = (layout for layout in cifar.layouts if isinstance(layout, BinaryBatches))
+    (python,) = (layout for layout in cifar.layouts if isinstance(layout, PythonBatches))
+    assert f"{binary.folder}/" == expected.prefix
+    assert binary.files == {"train": expected.train_files, "test": expected.test_files}
+    assert binary.label_bytes == len(expected.label_keys)
+    assert python.label_key == (b"labels" if binary.label_bytes == 1 else b"fine_labels")
+    assert len(cifar.class_names) == builder.info.features["label"].num_classes
+    assert sorted(cifar.class_names) == list(cifar.class_names)  # as both official lists are
 
 
 @pytest.mark.parametrize(
