@@ -62,11 +62,16 @@ def open_run_directory(
         _check_identity(directory, identity)
         write_json(directory / _SETTINGS, {"result": identity, "all": _as_json(settings)})
         environment = _as_json(environment)
-        first = _read_json(directory / _ENVIRONMENT) or {**environment, "later_starts": []}
+        path, first = directory / _ENVIRONMENT, {**environment, "later_starts": []}
+        if path.exists() and not (first := _read_json(path)):
+            raise UserError(
+                f"{path}, which says what software and machine made the run, is damaged: move it "
+                "away to go on without it, or choose another directory with --out"
+            )
         changed = {name: value for name, value in environment.items() if first.get(name) != value}
         if changed != [{}, *first["later_starts"]][-1]:
             first["later_starts"].append(changed)
-        write_json(directory / _ENVIRONMENT, first)
+        write_json(path, first)
         yield
 
 

@@ -49,6 +49,19 @@ def test_a_later_start_says_what_has_changed(tmp_path):
     assert found["later_starts"] == [{"jax": "2"}, {}, {"jax": "2"}]
 
 
+def test_a_damaged_environment_is_refused_and_left_as_it_is(tmp_path):
+    environment = tmp_path / "environment.json"
+    with open_run_directory(tmp_path, {"experiment": "c1"}, {}, {"jax": "1"}):
+        pass
+    environment.write_text('{"jax": "1", "rev')
+    with (
+        pytest.raises(UserError, match=r"environment.json, .* is damaged: move it away"),
+        open_run_directory(tmp_path, {"experiment": "c1"}, {}, {"jax": "2"}),
+    ):
+        pass
+    assert environment.read_text() == '{"jax": "1", "rev'
+
+
 def test_a_report_says_that_a_run_was_trained_by_two_revisions(tmp_path):
     assert run(c1_training.main, tmp_path, "--epochs", "1") == 0
     starts = tmp_path / "starts.jsonl"
