@@ -36,7 +36,8 @@ class Declaration:
 
     # What changes with it: the result; how long it takes, and nothing else; or neither.
     affects: Affects
-    published: bool  # whether the published protocol fixes it, to its default
+    # Whether the published protocol fixes it to its default, or the values that are the published.
+    published: bool | tuple[Any, ...]
     # How a report names a value, as a format or a function; empty: reports are silent.
     says: str | Callable[[Any], str]
     always: bool = False  # reports name its default too
@@ -228,7 +229,9 @@ def departures(settings: Any, standard: Any) -> list[str]:
     departed = []
     for given in options_of(settings):
         fixed = usual[given.declared.varies or given.name]
-        if fixed.declared.published and any(value != fixed.value for value in given.values):
+        published = fixed.declared.published
+        accepted = published if isinstance(published, tuple) else (fixed.value,)
+        if published and any(value not in accepted for value in given.values):
             values = " ".join(map(str, given.values))
             default = "its default" if fixed.value is None else fixed.value
             departed.append(f"{given.flag} {values} instead of {default}")

@@ -36,7 +36,7 @@ class Paint:
     )
     coats: int = option(2, affects="result", published=True, says="{} coats", at_least=1, below=9)
     """How many."""
-    price: float | None = option(None, affects="nothing", published=False, says="", above=0)
+    price: float | None = option(None, affects="nothing", published=(None, 5.0), says="", above=0)
     speed: int = option(1, affects="time", published=False, says="speed {}")
 
 
@@ -111,6 +111,10 @@ def test_departures_and_descriptions():
     several = Several(many_coats=(2, 3))
     assert departures(Job(several=several), Job()) == ["--many-coats 2 3 instead of 2"]
     assert departures(Job(several=Several(many_coats=(2,))), Job()) == []
+    assert departures(replace_options(Job(), price=5.0), Job()) == []
+    assert departures(replace_options(Job(), price=4.0), Job()) == [
+        "--price 4.0 instead of its default"
+    ]
     assert describe_options(Job(), Job()) == ["red"]
     assert describe_options(job, Job()) == ["red", "3 coats", "speed 2"]
     assert describe_options(Job(several=Several(("red", "blue"))), Job()) == ["red/blue"]

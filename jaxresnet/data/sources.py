@@ -43,9 +43,13 @@ class SourceOptions:
 class ImageOptions(SourceOptions):
     """And how many of them."""
 
-    train_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
+    train_images: int | None = option(
+        None, affects="result", published=(None, CIFAR10.sizes["train"]), says="", at_least=1
+    )
     """Train on a fixed choice of so many images. None: all of them."""
-    eval_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
+    eval_images: int | None = option(
+        None, affects="result", published=(None, CIFAR10.sizes["test"]), says="", at_least=1
+    )
     """Evaluate on a fixed choice of so many test images. None: all of them."""
 
 
