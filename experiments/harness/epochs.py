@@ -66,13 +66,18 @@ def epoch_table(results: Results, groups: Sequence[Group]) -> Table:
         f"Times in seconds, accuracies in per cent. Test: {len(results.dataset.test):,} images, "
         f"after the epoch.{seeds_note(groups)}"
     )
-    title = f"By epoch: this run ({results.dataset.title}) beside the labs"
+    title = f"By epoch: this run ({results.dataset.title}){_beside(groups, ' beside the labs')}"
     return make_table(title, columns, rows, note, mean_and_deviation)
 
 
 def seeds_note(groups: Sequence[Group]) -> str:
     seeds = max(len(group.series) for group in groups)
     return f" ±: the standard deviation over {seeds} seeds." if seeds > 1 else ""
+
+
+def _beside(groups: Sequence[Group], words: str) -> str:
+    """The words, if a lab's figures stand beside those of a group."""
+    return words if any(group.labs for group in groups) else ""
 
 
 def plot_learning(
@@ -112,8 +117,9 @@ def _plot(results: Results, groups: Sequence[Group], by: str, key: str) -> str:
         "training images seen",
         figure.axis,
         curves,
-        f"solid: this run, {images:,} images an epoch{band}; dashed: the labs, {TRAIN_IMAGES:,} "
-        "CIFAR-10 images an epoch" + ("; top-1 so far in the epoch" if running else ""),
+        f"solid: this run, {images:,} images an epoch{band}"
+        + _beside(groups, f"; dashed: the labs, {TRAIN_IMAGES:,} CIFAR-10 images an epoch")
+        + ("; top-1 so far in the epoch" if running else ""),
         marks=[(images * n, "epoch 1" if n == 1 else str(n)) for n in range(1, results.epochs + 1)],
         logarithmic_x=last_seen > _SQUEEZED * seen[-1],
     )

@@ -13,7 +13,14 @@ from experiments.harness.environment import describe_environment, git_revision
 from experiments.harness.images import load_images
 from experiments.harness.results import Results, Series, write_summary
 from experiments.harness.run_directory import check_directory, default_directory, open_run_directory
-from experiments.harness.settings import Settings, SettingsT, Variant, make_variants, parse_settings
+from experiments.harness.settings import (
+    Settings,
+    SettingsT,
+    Variant,
+    given_by,
+    make_variants,
+    parse_settings,
+)
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import TrainingFailed, UserError
@@ -130,7 +137,8 @@ def open_run(experiment: str, settings: SettingsT) -> Iterator[Run[SettingsT]]:
     batch_size = max(v.settings.training.batch_size for v in make_variants(settings))
     if batch_size > images:
         raise UserError(
-            f"--batch-size is {batch_size:,}, but there are only {images:,} training images"
+            f"{given_by(settings, 'batch_size')} is {batch_size:,}, but there are only {images:,} "
+            "training images"
         )
     identity = run_identity(experiment, settings, dataset)
     directory = output.out or default_directory(experiment, f"{dataset.name}-{model}", identity)

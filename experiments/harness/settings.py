@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from jaxresnet.data.loaders import LoaderOptions
-from jaxresnet.options import option, options_of, parse_options, replace_options
+from jaxresnet.options import flag, option, options_of, parse_options, replace_options
 from jaxresnet.train.checkpoint import CheckpointOptions
 from jaxresnet.train.recipe import Recipe
 
@@ -105,6 +105,12 @@ class Variant:
     def value(self, name: str) -> Any:
         """The option of that name."""
         return next(o.value for o in options_of(self.settings) if o.name == name)
+
+
+def given_by(settings: Settings, name: str) -> str:
+    """The flag that gives an option its values: its own, or that of a list of them."""
+    lists = (o.flag for o in options_of(settings) if o.declared.varies == name and o.value)
+    return next(lists, flag(name))
 
 
 def make_variants(settings: Settings, **varied: Sequence[Any]) -> list[Variant]:

@@ -7,7 +7,7 @@ import pytest
 from experiments.c6_optimizers import C6Settings
 from experiments.harness.published import SOURCE
 from experiments.harness.results import protocol_departures
-from experiments.harness.settings import Settings, make_variants, parse_settings
+from experiments.harness.settings import Settings, given_by, make_variants, parse_settings
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError
@@ -54,6 +54,16 @@ def test_other_settings_are_not_the_published_protocol(arguments, whole_cifar10)
     departed = protocol_departures(parse(*arguments.split()), whole_cifar10)
     assert len(departed) == 1
     assert departed[0].startswith(arguments)
+
+
+def test_the_published_values_are_no_departure_where_they_are_given(whole_cifar10):
+    published = "--learning-rate 0.1 --train-images 50000 --eval-images 10000 --epochs 5"
+    assert protocol_departures(parse(*published.split()), whole_cifar10) == []
+
+
+def test_a_value_is_given_by_its_own_flag_or_by_a_lists():
+    assert given_by(parse_several("--seed", "1"), "seed") == "--seed"
+    assert given_by(parse_several("--seeds", "1", "2"), "seed") == "--seeds"
 
 
 def test_what_does_not_change_the_result_is_no_departure(whole_cifar10):
