@@ -92,7 +92,7 @@ def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
     images = jax.ShapeDtypeStruct((1, _IMAGE_SIZE, _IMAGE_SIZE, 3), jnp.float32)
-    optimizers = {name: OptimizerOptions(optimizer=name).create(1) for name in OPTIMIZERS}
+    optimizers = {name: OptimizerOptions(optimizer=name).create(1, 1) for name in OPTIMIZERS}
     return {
         "convolutions": len(convolutions),
         "shortcuts": sum(module.kernel.shape[0] == 1 for module in convolutions),

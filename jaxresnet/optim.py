@@ -78,9 +78,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Optimizer("Adam", 0.001, lambda _: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)),
 }
 
-# (learning rate, steps of the training) -> the rate, or a function from the step to it.
-SCHEDULES: dict[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
-    "constant": lambda rate, _: rate,
+# (learning rate, epochs, steps per epoch) -> the rate, or a function from the step to it.
+SCHEDULES: dict[str, Callable[[float, int, int], optax.ScalarOrSchedule]] = {
+    "constant": lambda rate, epochs, steps_per_epoch: rate,
 }
 
 
@@ -96,7 +96,9 @@ class OptimizerOptions:
         "published", affects="result", published=True, says=""
     )
     """published: learning rate 0.1 for every optimizer. defaults: each one's usual rate."""
-    learning_rate: float | None = option(None, affects="result", published=True, says="", above=0)
+    learning_rate: float | None = option(
+        None, affects="result", published=(None, PUBLISHED_LEARNING_RATE), says="", above=0
+    )
     """Overrides the protocol's rate. None: the protocol's."""
     schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = option(
         "constant", affects="result", published=True, says="{} learning rate"
@@ -126,11 +128,11 @@ class OptimizerOptions:
         published = self.protocol == "published"
         return PUBLISHED_LEARNING_RATE if published else self.entry.usual_learning_rate
 
-    def create(self, total_steps: int) -> optax.GradientTransformation:
+    def create(self, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """The whole update: weight decay, then the optimizer, then minus the learning rate.
 
         Args:
-          total_steps: of the training, which a schedule may depend on.
+          epochs, steps_per_epoch: of the training, which a schedule may depend on.
 
         Raises:
           UserError: there is no such optimizer or schedule.
@@ -139,5 +141,5 @@ class OptimizerOptions:
         return optax.chain(
             optax.add_decayed_weights(self.weight_decay),
             self.entry.transform(self),
-            optax.scale_by_learning_rate(schedule(self.rate, total_steps)),
+            optax.scale_by_learning_rate(schedule(self.rate, epochs, steps_per_epoch)),
         )

@@ -66,7 +66,7 @@ def test_updates_follow_pytorchs_definitions(name, weight_decay):
         options = OptimizerOptions(
             name, learning_rate=RATE, momentum=MOMENTUM, weight_decay=weight_decay
         )
-        optimizer = options.create(STEPS)
+        optimizer = options.create(1, STEPS)
         state = optimizer.init(params)
         memory: dict = {}
         for step in range(1, STEPS + 1):
@@ -88,7 +88,7 @@ def test_momentum_matters_to_those_that_say_so():
     params: Any = {"w": jnp.array([1.0, 2.0])}
 
     def second_update(name: str, momentum: float) -> np.ndarray:
-        optimizer = OptimizerOptions(name, momentum=momentum).create(2)
+        optimizer = OptimizerOptions(name, momentum=momentum).create(1, 2)
         gradients: Any = {"w": jnp.array([0.1, 0.3])}
         _, state = optimizer.update(gradients, optimizer.init(params), params)
         updates: Any = optimizer.update(gradients, state, params)[0]
@@ -102,14 +102,14 @@ def test_momentum_matters_to_those_that_say_so():
 
 def test_an_unknown_optimizer_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"optimizer 'adamax'.*sgd.*adam"):
-        OptimizerOptions("adamax").create(1)
+        OptimizerOptions("adamax").create(1, 1)
 
 
 def test_an_optimizer_needs_only_its_entry(monkeypatch):
     monkeypatch.setitem(
         OPTIMIZERS, "signs", Optimizer("Signs", 0.5, lambda _: optax.scale_by_sign())
     )
-    optimizer = OptimizerOptions("signs", "defaults", weight_decay=0.0).create(1)
+    optimizer = OptimizerOptions("signs", "defaults", weight_decay=0.0).create(1, 1)
     params = jnp.array([1.0, 1.0])
     updates: Any
     updates, _ = optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(params), params)
@@ -119,8 +119,9 @@ def test_an_optimizer_needs_only_its_entry(monkeypatch):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_stays_between_zero_and_the_rate(name):
     """At each of the steps, which are counted from 0; what a schedule does besides is its own."""
-    total = 20
-    schedule = SCHEDULES[name](RATE, total)
+    epochs, steps_per_epoch = 5, 4
+    total = epochs * steps_per_epoch
+    schedule = SCHEDULES[name](RATE, epochs, steps_per_epoch)
     with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
         rates = [
             np.asarray(schedule(step) if callable(schedule) else schedule).item()

@@ -28,7 +28,7 @@ def _make_step(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Wo
     batch = jnp.asarray(images), jnp.asarray(labels)
     model = ModelOptions(**settings["network"]).create(settings["classes"], seed=0)
     network, params, batch_stats = split_model(model)
-    optimizer = OptimizerOptions(**settings["optimizer"]).create(total_steps=1)
+    optimizer = OptimizerOptions(**settings["optimizer"]).create(epochs=1, steps_per_epoch=1)
     state = create_state(params, batch_stats, optimizer)
     standardise = partial(normalise, mean=settings["mean"], std=settings["std"])
     compiled = make_train_step(network, optimizer, standardise).lower(state, *batch).compile()

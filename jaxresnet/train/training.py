@@ -60,7 +60,7 @@ def build_training(
     network, weights = initial_weights(recipe, dataset)
     options, augment = recipe.training, AUGMENTATIONS[recipe.training.augment]
     steps_per_epoch = math.ceil(len(dataset.train) / options.batch_size)
-    optimizer = recipe.optimizer.create(options.epochs * steps_per_epoch)
+    optimizer = recipe.optimizer.create(options.epochs, steps_per_epoch)
     return Training(
         series=series,
         title=title,

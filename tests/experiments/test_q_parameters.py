@@ -45,7 +45,7 @@ def test_the_state_that_is_reported_is_what_is_allocated(directory):
     counts = json.loads((directory / "summary.json").read_text())
     _, params, batch_stats = split_model(create_model("resnet18", rngs=nnx.Rngs(0)))
     for name, values in counts["state"].items():
-        optimizer = OptimizerOptions(optimizer=name).create(1)
+        optimizer = OptimizerOptions(optimizer=name).create(1, 1)
         state = create_state(params, batch_stats, optimizer)
         arrays = jax.tree.leaves(state.opt_state)
         assert sum(array.nbytes for array in arrays) == 4 * values

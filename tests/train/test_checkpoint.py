@@ -17,7 +17,7 @@ from jaxresnet.train.state import TrainState, create_state, split_model
 def make_state(step: int = 0, optimizer: str = "adam", norm: str = "batch") -> TrainState:
     model = ResNet(BasicBlock, (1, 1), width=4, norm=norm, rngs=nnx.Rngs(step))
     _, params, batch_stats = split_model(model)
-    transform = OptimizerOptions(optimizer=optimizer).create(10)
+    transform = OptimizerOptions(optimizer=optimizer).create(1, 10)
     state = create_state(params, batch_stats, transform)
     return state._replace(step=state.step + step)
 

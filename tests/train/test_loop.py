@@ -17,7 +17,7 @@ from jaxresnet.data.loaders import LoaderOptions
 from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import MODELS, BasicBlock, ModelOptions
-from jaxresnet.optim import OptimizerOptions
+from jaxresnet.optim import SCHEDULES, OptimizerOptions
 from jaxresnet.train.checkpoint import CheckpointOptions, Checkpoints
 from jaxresnet.train.clock import Diverged
 from jaxresnet.train.figures import cross_entropy
@@ -60,16 +60,23 @@ def _tiny_network():
 
 
 def make_training(
-    *, loader="resident", workers=2, optimizer="sgd", learning_rate=0.1, epochs=EPOCHS, sync=False
+    *, loader="resident", workers=2, epochs=EPOCHS, sync=False, **optimizer_options
 ) -> Training:
     recipe = Recipe(
         IMAGES,
         ModelOptions(model="tiny", width=4),
-        OptimizerOptions(optimizer=optimizer, learning_rate=learning_rate),
+        OptimizerOptions(**optimizer_options),
         TrainingOptions(epochs=epochs, batch_size=BATCH),
     )
     options = LoaderOptions(loader=loader, workers=workers, sync_each_step=sync)
     return build_training("sgd", "SGD", recipe, DATA, options)
+
+
+def test_a_schedule_knows_the_length_of_the_training(monkeypatch):
+    told = []
+    monkeypatch.setitem(SCHEDULES, "told", lambda *lengths: told.append(lengths) or 0.1)
+    make_training(schedule="told", learning_rate=0.2, epochs=3)
+    assert told == [(0.2, 3, 5)]
 
 
 def train(

@@ -44,7 +44,7 @@ def test_evaluation_sums_over_the_images_that_are_not_padding():
 
 def test_a_training_step_follows_the_gradient_of_the_mean_loss():
     network, params, batch_stats = split_model(tiny())
-    optimizer = OptimizerOptions(learning_rate=0.5, momentum=0.0, weight_decay=0.0).create(1)
+    optimizer = OptimizerOptions(learning_rate=0.5, momentum=0.0, weight_decay=0.0).create(1, 1)
     before = jax.tree.map(np.asarray, params)
     state = create_state(params, batch_stats, optimizer)
     state, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
@@ -67,7 +67,7 @@ def test_a_training_step_follows_the_gradient_of_the_mean_loss():
 
 def test_dropout_differs_from_step_to_step_and_repeats():
     network, params, batch_stats = split_model(tiny(dropout_rate=0.5))
-    optimizer = OptimizerOptions(learning_rate=1e-9, momentum=0.0, weight_decay=0.0).create(1)
+    optimizer = OptimizerOptions(learning_rate=1e-9, momentum=0.0, weight_decay=0.0).create(1, 1)
     step = make_train_step(network, optimizer, normalise)
 
     def two_losses() -> list[float]:
@@ -83,7 +83,7 @@ def test_dropout_differs_from_step_to_step_and_repeats():
 
 def test_statistics_that_are_not_finite_are_noticed_though_the_loss_is_finite():
     network, params, batch_stats = split_model(tiny())
-    optimizer = OptimizerOptions().create(1)
+    optimizer = OptimizerOptions().create(1, 1)
     for value, finite in ((0.0, True), (np.nan, False)):
         batch_stats["stem"]["norm"]["mean"] = jnp.full(4, value)
         state = create_state(params, batch_stats, optimizer)

@@ -42,7 +42,7 @@ def _cases(size: Size, dataset: Dataset) -> Cases:
     """The losses of an epoch's batches, for each side and seed."""
     width = min(size.width, _MOST_WIDTH)
     network, _, _ = split_model(create_model("resnet18", width=width, rngs=nnx.Rngs(0)))
-    optimizer = _OPTIONS.create(-(-len(dataset.train) // _BATCH_SIZE))
+    optimizer = _OPTIONS.create(1, -(-len(dataset.train) // _BATCH_SIZE))
     step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
 
     def train_jax(seed: int) -> Iterator[float]:

@@ -31,7 +31,7 @@ def _compare(name: str) -> list[Comparison]:
     gradients *= np.geomspace(1, 1e-4, _STEPS)[:, None, None]
     for decay_title, decay in _WEIGHT_DECAYS.items():
         options = OptimizerOptions(name, protocol="defaults", weight_decay=decay)
-        optimizer = options.create(_STEPS)
+        optimizer = options.create(1, _STEPS)
         torch_params = torch.ones(_SHAPE, dtype=torch.float64, requires_grad=True)
         torch_optimizer = create_torch_optimizer([torch_params], options)
         distances: list[float] = []

@@ -42,7 +42,7 @@ def _losses(name: str, dtype: str, size: Size, dataset: Dataset) -> dict[str, An
     with jax.enable_x64(dtype == "float64"):
         model, weights = architecture.load_jax(network, dtype)
         weights = jax.tree.map(partial(jnp.asarray, dtype=dtype), weights)
-        optimizer = options.create(size.steps)
+        optimizer = options.create(1, size.steps)
         step = make_train_step(split_model(model)[0], optimizer, dataset.normalise)
         state = create_state(weights.params, weights.batch_stats, optimizer)
         here = list(jax_train(step, state, batches))
