@@ -4,9 +4,10 @@ from functools import partial
 from operator import itemgetter
 from statistics import median
 
-from experiments.harness import controls, loader_times
+from experiments.harness import controls
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command, say
+from experiments.harness.epoch_times import TIME_COLUMNS, plot_times
 from experiments.harness.lab_b_logs import lab_b_logs
 from experiments.harness.published import published
 from experiments.harness.results import Results, describe_run
@@ -43,9 +44,9 @@ def report(results: Results[TimedSettings], measured: controls.Controls | None) 
     compiled = ", ".join(f"{start['compile']:.1f}" for start in first.starts)
     has_later = results.epochs > 1
     counted = slice(int(has_later), None)  # the first epoch starts tf.data, touches fresh memory
-    seconds = _over_trainings(results, "seconds", counted)
+    seconds = results.over_trainings("seconds", counted)
     wait, stall, total = (
-        median(_over_trainings(results, key, counted))
+        median(results.over_trainings(key, counted))
         for key in ("input_wait", "input_stall", "seconds")
     )
     tables = [_times_table(results)]
@@ -54,20 +55,20 @@ def report(results: Results[TimedSettings], measured: controls.Controls | None) 
         f"{number(stall)} s ({stall / total:.1%}), and the loop waited {number(wait)} s for data."
     ]
     if has_later:
-        start = median(_over_trainings(results, "seconds", slice(1)))
+        start = median(results.over_trainings("seconds", slice(1)))
         findings.append(f"The first epoch, which is not counted here, took {number(start)} s.")
     if measured is not None:
         tables.append(controls.make_controls_table(measured, seconds, images))
         findings.append(controls.describe_bounds(measured, seconds, is_first=not has_later))
     plot = "time_by_epoch.png"
-    loader_times.plot_times(
+    plot_times(
         results.directory / plot,
         f"{images}: time of each epoch",
         "epoch",
         {
             str(epoch + 1): {
-                key: median(_over_trainings(results, key, slice(epoch, epoch + 1)))
-                for key in loader_times.TIME_COLUMNS.values()
+                key: median(results.over_trainings(key, slice(epoch, epoch + 1)))
+                for key in TIME_COLUMNS.values()
             }
             for epoch in range(results.epochs)
         },
@@ -84,11 +85,6 @@ def report(results: Results[TimedSettings], measured: controls.Controls | None) 
         claims=_claims(wait / total),
         details=lab_b_logs(first, logged),
     )
-
-
-def _over_trainings(results: Results, key: str, epochs: slice) -> list[float]:
-    """Of these epochs of every training."""
-    return [value for series in results.series for value in series.values(key)[epochs]]
 
 
 def _claims(here: float) -> list[Claim]:
@@ -133,9 +129,7 @@ def _times_table(results: Results) -> Table:
     rows = []
     for name, epochs in chosen.items():
         row: dict[str, Value] = {"epoch": name}
-        row |= {
-            h: _over_trainings(results, key, epochs) for h, key in loader_times.TIME_COLUMNS.items()
-        }
+        row |= {h: results.over_trainings(key, epochs) for h, key in TIME_COLUMNS.items()}
         for lab, times in labs.items():
             for header, key in _LAB_COLUMNS.items():
                 if key in times:

@@ -1,15 +1,16 @@
 """C3: the loader's time against its number of workers, alone and while training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Literal
 
-from experiments.harness import loader_times
+from experiments.harness.best_workers import BEST, best_number
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
-from experiments.harness.loader_times import Times
+from experiments.harness.epoch_times import compare_workers, training_times
+from experiments.harness.loader_times import Times, check_workers, time_loader
 from experiments.harness.published import published
 from experiments.harness.results import Results, describe_run
 from experiments.harness.run import open_run
@@ -19,8 +20,6 @@ from jaxresnet.data.loaders import workers_words
 from jaxresnet.errors import UserError
 from jaxresnet.options import option, plural
 from jaxresnet.report.document import Claim, Report
-from jaxresnet.report.plots import Curve, plot_curves
-from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.log import write_json
 
 EXPERIMENT = "c3_workers"
@@ -63,11 +62,11 @@ def main(arguments: list[str]) -> None:
     """Parses the command line and runs the experiment."""
     settings = parse_settings(SETTINGS, EXPERIMENT, __doc__ or "", arguments)
     timing = settings.timing
-    loader_times.check_workers(settings.loader)
+    check_workers(settings.loader)
     with open_run(EXPERIMENT, settings) as run:
         alone: Times = {}
         if "loader" in timing.modes:
-            alone = loader_times.time_loader(run, timing.workers_list, timing.repeats)
+            alone = time_loader(run, timing.workers_list, timing.repeats)
         numbers = list(alone) or timing.workers_list or published()["c3"]["lab-b"]["workers"]
         variants = make_variants(settings, workers=numbers) if "training" in timing.modes else []
         if variants:
@@ -81,8 +80,8 @@ def report(results: Results[C3Settings], alone: Times) -> Report:
     later = {workers: times[1:] for workers, times in alone.items()}
     waits = {workers: [s.total("input_wait") for s in group] for workers, group in groups.items()}
     timed = {mode: times for mode, times in (("loader", later), ("training", waits)) if times}
-    best = {mode: loader_times.best_number(times) for mode, times in timed.items()}
-    write_json(results.directory / loader_times.BEST, best)
+    best = {mode: best_number(times) for mode, times in timed.items()}
+    write_json(results.directory / BEST, best)
     compared = []
     protocol = f"{images}, batch size {results.settings.training.batch_size}; {platform.machine()}."
     if alone:
@@ -92,13 +91,13 @@ def report(results: Results[C3Settings], alone: Times) -> Report:
         }
         work = (f"a pass over {images}", "50,000")
         compared.append(
-            _compare(results, "The loader alone", work, columns, "later passes", "lab-c", 3)
+            compare_workers(results, "The loader alone", work, columns, "later passes", "lab-c", 3)
         )
     if waits:
-        columns = {n: loader_times.training_times(group) for n, group in groups.items()}
+        columns = {n: training_times(group) for n, group in groups.items()}
         work = (f"{plural(results.epochs, 'epoch')} of {images}", "5 of 50,000")
         compared.append(
-            _compare(results, "While training", work, columns, "data\nloading", "lab-b")
+            compare_workers(results, "While training", work, columns, "data\nloading", "lab-b")
         )
         protocol = describe_run(results)
     return Report(
@@ -142,54 +141,6 @@ def _claims(best: dict[str, int]) -> list[Claim]:
         )
         for lab, figures in published()["c3"].items()
     ]
-
-
-def _compare(
-    results: Results,
-    title: str,
-    work: tuple[str, str],
-    times: Mapping[int, Mapping[str, Sequence[float]]],
-    plotted: str,
-    lab: str,
-    digits: int = 2,
-) -> tuple[Table, str]:
-    """A table beside a lab's, and the name of a plot.
-
-    Args:
-      work: what took the time, here and in the lab.
-      times: seconds, by the number of workers and by column.
-      plotted: the column that the lab's times stand beside.
-    """
-    figures = published()["c3"][lab]
-    (key,) = (key for key in figures if key.endswith("_s"))
-    lab_times = dict(zip(figures["workers"], figures[key], strict=True))
-    columns = [Column[int]("workers", str)]
-    for header in next(iter(times.values())):
-        columns.append(Column(header, lambda n, h=header: times.get(n, {}).get(h), digits))
-    columns.append(Column(f"{lab}\ndata loading", lab_times.get, digits))
-    table = make_table(
-        f"{title}: this run ({results.dataset.title}) beside {lab}",
-        columns,
-        [workers for workers in sorted({*times, *lab_times}) if workers <= max(times)],
-        f"Seconds for {work[0]} ({lab}: {work[1]}), medians with the least and the greatest.",
-    )
-    values = [row[plotted] for row in times.values()]
-    ranges = [(min(each), max(each)) for each in values]
-    medians = [median(each) for each in values]
-    plot = f"{title.lower().removeprefix('the ').replace(' ', '_')}.png"
-    plot_curves(
-        results.directory / plot,
-        f"{results.dataset.title}: data loading, {title.lower()}",
-        "workers",
-        "seconds",
-        [
-            Curve("this run, median and range", medians, x=list(times), ranges=ranges),
-            Curve(lab, list(lab_times.values()), 1, True, x=list(lab_times)),
-        ],
-        f"this run: {work[0]}; {lab}: {work[1]}",
-        logarithmic=True,
-    )
-    return table, plot
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
 """C4: one input worker against the best number of C3: waiting, stalling and computing."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-from experiments.c3_workers import WorkersOptions
-from experiments.harness import loader_times
+from experiments.harness.best_workers import choose_best
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command, say
+from experiments.harness.epoch_times import TIME_COLUMNS, plot_times, training_times
+from experiments.harness.loader_times import check_workers
 from experiments.harness.published import published
 from experiments.harness.results import Results, Series, describe_run
-from experiments.harness.run import Run, open_run
-from experiments.harness.run_directory import find_runs, read_identity
+from experiments.harness.run import open_run
 from experiments.harness.settings import RepeatOptions, TimedSettings, make_variants, parse_settings
 from jaxresnet.data.loaders import workers_words
-from jaxresnet.options import option, options_of, plural
+from jaxresnet.options import option, plural
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, Value, make_table, number, signed
-from jaxresnet.train.log import write_json
 from jaxresnet.train.training import trace_steps
 
 EXPERIMENT = "c4_profiling"
@@ -57,17 +54,12 @@ class C4Settings(TimedSettings):
 SETTINGS = C4Settings
 
 
-# In these a C3 run may differ, and its best number of workers is still this experiment's.
-_OWN_OPTIONS = (*options_of(ProfilingOptions()), *options_of(WorkersOptions()))
-_OTHER_THAN_C3 = {"experiment", "--epochs", *(own.flag for own in _OWN_OPTIONS)}
-
-
 def main(arguments: list[str]) -> None:
     """Parses the command line and runs the experiment."""
     settings = parse_settings(SETTINGS, EXPERIMENT, __doc__ or "", arguments)
-    loader_times.check_workers(settings.loader)
+    check_workers(settings.loader)
     with open_run(EXPERIMENT, settings) as run:
-        best, origin = _choose_best(run)
+        best, origin = choose_best(run, settings.timing.best, settings.timing.repeats)
         say(run.console, f"best number of workers: {best} ({origin})")
         variants = make_variants(settings, workers=list(dict.fromkeys([1, best])))
         run.train(variants)
@@ -81,43 +73,10 @@ def main(arguments: list[str]) -> None:
         run.finish(variants, partial(report, best=best, origin=origin))
 
 
-def _choose_best(run: Run[C4Settings]) -> tuple[int, str]:
-    """The best number of workers and where it comes from, chosen once for a run."""
-    path, timing = run.directory / "choice.json", run.settings.timing
-    if path.exists():
-        choice = json.loads(path.read_text(encoding="utf-8"))
-        return choice["best"], choice["origin"]
-    best, origin = timing.best, "--best"
-    if best is None:
-        best, origin = _best_of_c3(run.directory)
-    if best is None:
-        times = loader_times.time_loader(run, (), timing.repeats)
-        best = loader_times.best_number({workers: each[1:] for workers, each in times.items()})
-        origin = "the loader alone, timed here"
-    write_json(path, {"best": best, "origin": origin})
-    return best, origin
-
-
-def _best_of_c3(directory: Path) -> tuple[int | None, str]:
-    """While training if that was timed, else of the loader alone."""
-
-    def what_matters(run: Path) -> dict[str, object]:
-        identity = (read_identity(run) or {}).items()
-        return {name: value for name, value in identity if name not in _OTHER_THAN_C3}
-
-    roots = (directory.parent, Path("runs"))  # beside it, where all experiments were run together
-    for run in (run for root in roots for run in find_runs(root / "c3_workers", "c3_workers")):
-        path = run / loader_times.BEST
-        if what_matters(run) == what_matters(directory) and path.exists():
-            best = json.loads(path.read_text(encoding="utf-8"))
-            return best.get("training", best.get("loader")), str(run)
-    return None, ""
-
-
 def report(results: Results[C4Settings], best: int, origin: str) -> Report:
     """Both numbers' times beside the labs'."""
     groups = results.by("workers")
-    keys = loader_times.TIME_COLUMNS.values()
+    keys = TIME_COLUMNS.values()
     typical = {
         workers: {key: median(series.total(key) for series in group) for key in keys}
         for workers, group in groups.items()
@@ -126,7 +85,7 @@ def report(results: Results[C4Settings], best: int, origin: str) -> Report:
     if (results.directory / _TRACE).exists():
         introduction += f" A profiler's trace of a few steps is in the run's {_TRACE}/."
     plot = "time_by_workers.png"
-    loader_times.plot_times(
+    plot_times(
         results.directory / plot,
         f"{results.dataset.title}: {plural(results.epochs, 'epoch')}",
         "input workers",
@@ -147,7 +106,7 @@ def _table(groups: Groups, results: Results) -> Table:
     rows: list[dict[str, Value]] = []
     for workers, group in groups.items():
         later = [seconds for series in group for seconds in series.values("seconds")[1:]]
-        times = {**loader_times.training_times(group), "later epochs": later}
+        times = {**training_times(group), "later epochs": later}
         rows.append({"": workers_words(workers), **times})
     columns = [Column[dict[str, Value]](h, lambda row, h=h: row.get(h)) for h in rows[0]]
     for lab, figures in published()["c4"].items():

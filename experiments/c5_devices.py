@@ -18,7 +18,7 @@ from jaxresnet.errors import TrainingFailed
 from jaxresnet.options import command_line, describe_options, option
 from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.plots import plot_bars
-from jaxresnet.report.tables import Column, Table, make_table, number
+from jaxresnet.report.tables import number
 
 EXPERIMENT = "c5_devices"
 
@@ -105,34 +105,12 @@ def report(directory: Path, settings: C5Settings, runs: list[DeviceRun]) -> Repo
     return Report(
         "C5: devices",
         " ".join(introduction),
-        [_table([runs, *labs.values()])],
+        [devices.make_device_table([runs, *labs.values()])],
         [plot],
         asked="How long does an epoch take on a CPU, and how long on a GPU?",
         findings=[_finding(runs, factors)],
         claims=[_claim(runs, factors)],
     )
-
-
-def _table(groups: list[list[DeviceRun]]) -> Table:
-    """Each device beside the slowest of its group: this run's, or a lab's."""
-    rows = [(run, min(group, key=lambda r: r.rate)) for group in groups for run in group]
-    columns: list[Column[tuple[DeviceRun, DeviceRun]]] = [
-        Column("device", lambda row: row[0].name),
-        Column("epochs", lambda row: len(row[0].first) + len(row[0].later), 0),
-        Column("mean\nepoch", lambda row: row[0].epoch_seconds, 1),
-        Column("first\nepoch", lambda row: row[0].first, 1),
-        Column("later\nepochs", lambda row: row[0].later, 1),
-        Column("images/s", lambda row: row[0].rate, 1),
-        Column("ratio", lambda row: row[0].rate / row[1].rate, 1),
-    ]
-    note = (
-        "Seconds of an epoch: the mean; medians, with the least and the greatest where there are "
-        "several, of first and of later epochs. The ratio is in images/s, to the slowest of this "
-        "run's rows, and to the same lab's CPU. The labs' epochs have 50,000 images; lab-a's "
-        "figures are approximate, lab-c's are computation alone."
-    )
-    title = f"The time of an epoch: this run ({rows[0][0].identity['images']}) beside the labs"
-    return make_table(title, columns, rows, note)
 
 
 def _finding(runs: list[DeviceRun], factors: str) -> str:

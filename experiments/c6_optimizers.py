@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean
 from typing import Annotated
 
@@ -56,11 +57,8 @@ def report(results: Results[C6Settings]) -> Report:
         name: Group(OPTIMIZERS[name].title, series, {"lab-c": lab_c[name]} if name in lab_c else {})
         for name, series in results.by("optimizer").items()
     }
-    final_losses = {
-        name: fmean(group.values("loss", results.epochs - 1)) for name, group in groups.items()
-    }
-    ranking = sorted(final_losses, key=final_losses.__getitem__)
-    losses = "; ".join(f"{groups[name].title} {final_losses[name]:.3f}" for name in ranking)
+    losses = {name: fmean(g.values("loss", results.epochs - 1)) for name, g in groups.items()}
+    lab_c_losses = {name: loss for name, loss in _lab_losses()["lab-c"].items() if name in groups}
     times = [fmean(s.mean("seconds") for s in group.series) for group in groups.values()]
     extremes = (min(times), max(times))
     return Report(
@@ -71,50 +69,53 @@ def report(results: Results[C6Settings]) -> Report:
         asked="Train the same network with several optimizers: which learns fastest, and at what "
         "cost?",
         findings=[
-            f"By the training loss of the last epoch: {losses}.",
-            f"lab-c, after 5 epochs: {_lab_c_ranking(groups)}." if set(groups) & set(lab_c) else "",
+            f"By the training loss of the last epoch: {_ranking(losses)}.",
+            f"lab-c, after 5 epochs: {_ranking(lab_c_losses)}." if lab_c_losses else "",
             f"An epoch took {' to '.join(dict.fromkeys(f'{t:.1f}' for t in extremes))} s.",
         ],
-        claims=_claims(results, ranking),
+        claims=_claims(results, losses),
         details=[epoch_table(results, list(groups.values()))],
     )
 
 
-def _lab_c_ranking(groups: dict[str, Group]) -> str:
-    lab_c = published()["c6"]["lab-c"]
-    final_losses = {name: lab_c[name]["loss"][-1] for name in groups if name in lab_c}
-    ranking = sorted(final_losses, key=final_losses.__getitem__)
-    return "; ".join(f"{groups[name].title} {final_losses[name]:.3f}" for name in ranking)
+def _ranking(losses: dict[str, float]) -> str:
+    """From the least loss to the greatest."""
+    ranked = sorted(losses.items(), key=itemgetter(1))
+    return "; ".join(f"{OPTIMIZERS[name].title} {loss:.3f}" for name, loss in ranked)
 
 
-def _claims(results: Results[C6Settings], ranking: list[str]) -> list[Claim]:
+def _lab_losses() -> dict[str, dict[str, float]]:
+    """By lab and optimizer, the last that was published."""
+    labs = published()["c6"]
+    return {
+        "lab-c": {name: figures["loss"][-1] for name, figures in labs["lab-c"].items()},
+        "lab-b": {name: figures["loss"] for name, figures in labs["lab-b"].items()},
+    }
+
+
+def _claims(results: Results[C6Settings], losses: dict[str, float]) -> list[Claim]:
     """The labs' first and last optimizer by the loss, where all five were trained.
 
     They agree if the same one has the least, or the greatest, loss here; that another has says
     something only if the run follows the published protocol.
     """
-    labs = published()["c6"]
-    published_losses = {
-        "lab-c": {name: figures["loss"][-1] for name, figures in labs["lab-c"].items()},
-        "lab-b": {name: figures["loss"] for name, figures in labs["lab-b"].items()},
-    }
+    losses = {name: loss for name, loss in losses.items() if name in _PUBLISHED}
+    if not losses:
+        return []
     departed = protocol_departures(results.settings, results.dataset)
     reasons = {
         "lab-c": OTHER_PROTOCOL if departed else "an order by one seed is partly chance",
         "lab-b": "lab-b's Adam cannot have run at rate 0.1: see --protocol defaults",
     }
-    ranking = [name for name in ranking if name in _PUBLISHED]
-    complete, claims = len(ranking) == len(_PUBLISHED), []
-    if not ranking:
-        return claims
-    for lab, losses in published_losses.items():
-        for what, pick, here in (("least", min, ranking[0]), ("greatest", max, ranking[-1])):
-            name = pick(losses, key=losses.__getitem__)
+    complete, claims = len(losses) == len(_PUBLISHED), []
+    for lab, lab_losses in _lab_losses().items():
+        for what, pick in (("least", min), ("greatest", max)):
+            theirs, own = (pick(each, key=each.__getitem__) for each in (lab_losses, losses))
             claims.append(
                 claim(
-                    f"{lab}: {OPTIMIZERS[name].title} has the {what} loss",
-                    f"{OPTIMIZERS[here].title} has",
-                    None if not complete or (departed and here != name) else here == name,
+                    f"{lab}: {OPTIMIZERS[theirs].title} has the {what} loss",
+                    f"{OPTIMIZERS[own].title} has",
+                    None if not complete or (departed and own != theirs) else own == theirs,
                     reasons[lab] if complete else "not all of them were trained",
                 )
             )

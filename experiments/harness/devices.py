@@ -12,6 +12,7 @@ from typing import Any
 from experiments.harness.published import TRAIN_IMAGES, published
 from experiments.harness.run_directory import find_runs, read_environment, read_identity
 from jaxresnet.errors import UserError
+from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.log import read_json_lines
 
 # The experiments whose runs can be shown: they train once.
@@ -123,3 +124,25 @@ def published_device_runs() -> dict[str, list[DeviceRun]]:
             run = DeviceRun(name, backend, [first], later, TRAIN_IMAGES, {})
             labs.setdefault(lab, []).append(run)
     return labs
+
+
+def make_device_table(groups: list[list[DeviceRun]]) -> Table:
+    """Each device beside the slowest of its group: this run's, or a lab's."""
+    rows = [(run, min(group, key=lambda r: r.rate)) for group in groups for run in group]
+    columns: list[Column[tuple[DeviceRun, DeviceRun]]] = [
+        Column("device", lambda row: row[0].name),
+        Column("epochs", lambda row: len(row[0].first) + len(row[0].later), 0),
+        Column("mean\nepoch", lambda row: row[0].epoch_seconds, 1),
+        Column("first\nepoch", lambda row: row[0].first, 1),
+        Column("later\nepochs", lambda row: row[0].later, 1),
+        Column("images/s", lambda row: row[0].rate, 1),
+        Column("ratio", lambda row: row[0].rate / row[1].rate, 1),
+    ]
+    note = (
+        "Seconds of an epoch: the mean; medians, with the least and the greatest where there are "
+        "several, of first and of later epochs. The ratio is in images/s, to the slowest of this "
+        "run's rows, and to the same lab's CPU. The labs' epochs have 50,000 images; lab-a's "
+        "figures are approximate, lab-c's are computation alone."
+    )
+    title = f"The time of an epoch: this run ({rows[0][0].identity['images']}) beside the labs"
+    return make_table(title, columns, rows, note)

@@ -1,29 +1,17 @@
-"""The loader's time against its number of workers, and which number is best."""
+"""The loader's time against its number of workers."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from pathlib import Path
 from statistics import median
 
 from experiments.harness.command import say
-from experiments.harness.results import Series
 from experiments.harness.run import Run
 from experiments.harness.settings import make_variants
 from jaxresnet.data.loaders import Loader, LoaderOptions, workers_words
 from jaxresnet.errors import UserError
-from jaxresnet.report.plots import plot_stacked_bars
 from jaxresnet.train.log import append_json_line, read_json_lines
 
-BEST = "best.json"  # of a C3 run, by mode
-# What the labs' tables of times have, with the stall beside.
-TIME_COLUMNS = {
-    "data\nloading": "input_wait",
-    "input\nstall": "input_stall",
-    "com-\nputation": "compute",
-    "total": "seconds",
-}
-_PARTS = {"computation": "compute", "input stall": "input_stall"}  # of the total
 _STEP, _MOST = 4, 64  # 0, 4, 8, … workers
 
 # Seconds, by the number of workers.
@@ -78,27 +66,6 @@ def search(measure: Callable[[int], list[float]], chosen: Sequence[int]) -> dict
             break
         previous = typical
     return times
-
-
-def training_times(series: Sequence[Series]) -> dict[str, list[float]]:
-    """By column, the seconds of each training over its epochs, and of its first epoch."""
-    times = {header: [s.total(key) for s in series] for header, key in TIME_COLUMNS.items()}
-    return {**times, "first epoch": [s.values("seconds")[0] for s in series]}
-
-
-def plot_times(
-    path: Path, title: str, x_label: str, bars: Mapping[str, Mapping[str, float]]
-) -> None:
-    """What the total is made of. bars: seconds by figure, by the bar's name."""
-    parts = {part: [times[key] for times in bars.values()] for part, key in _PARTS.items()}
-    plot_stacked_bars(path, title, list(bars), x_label, "seconds", parts)
-
-
-def best_number(times: Times) -> int:
-    """The smallest whose median is within one spread (least to greatest) of the fastest's."""
-    fastest = min(times.values(), key=median)
-    bound = median(fastest) + max(fastest) - min(fastest)
-    return min(workers for workers, values in times.items() if median(values) <= bound)
 
 
 def check_workers(loader: LoaderOptions) -> None:

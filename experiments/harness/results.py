@@ -63,6 +63,10 @@ class Results(Generic[SettingsT]):
             groups.setdefault(series.variant.value(option), []).append(series)
         return groups
 
+    def over_trainings(self, key: str, epochs: slice) -> list[float]:
+        """One figure of these epochs of every training."""
+        return [value for series in self.series for value in series.values(key)[epochs]]
+
     def starts(self, key: str) -> str:
         """On which machines, or by which revisions, the steps were taken; in words."""
         values = (start[key] for series in self.series for start in series.starts if start[key])

@@ -11,8 +11,9 @@ import jax
 import pytest
 
 from experiments import c2_timing, c3_workers, c4_profiling, c5_devices, compare, report
+from experiments.harness.best_workers import best_number
 from experiments.harness.catalogue import list_published_experiments
-from experiments.harness.loader_times import best_number, search
+from experiments.harness.loader_times import search
 from jaxresnet import platform
 from jaxresnet.errors import TrainingFailed
 from jaxresnet.train.log import read_json_lines
