@@ -16,9 +16,9 @@ from experiments.harness.results import Results, describe_run
 from experiments.harness.run import open_run
 from experiments.harness.settings import RepeatOptions, TimedSettings, make_variants, parse_settings
 from jaxresnet import platform
-from jaxresnet.data.loaders import workers_words
+from jaxresnet.data.loaders import describe_workers
 from jaxresnet.errors import UserError
-from jaxresnet.options import option, plural
+from jaxresnet.options import plural, unpublished
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.train.log import write_json
 
@@ -31,16 +31,12 @@ Mode = Literal["loader", "training"]
 class WorkersOptions(RepeatOptions):
     """How the number of workers is varied."""
 
-    repeats: int = option(3, affects="result", published=False, says="", at_least=1)
+    repeats: int = unpublished(3, affects="result", at_least=1)
     """Passes and trainings with each number, besides a first pass that is told apart."""
-    workers_list: tuple[int, ...] = option(
-        (), affects="result", published=False, says="", at_least=0
-    )
+    workers_list: tuple[int, ...] = unpublished((), affects="result", at_least=0, distinct=True)
     """The numbers of workers. None: 0, 4, 8, … until the time of the loader alone no longer falls;
     where that is not taken, lab-b's 0 4 8 12."""
-    modes: tuple[Mode, ...] = option(
-        ("loader", "training"), affects="result", published=False, says=""
-    )
+    modes: tuple[Mode, ...] = unpublished(("loader", "training"), affects="result", distinct=True)
     """loader: passes over the images alone, as lab-c timed them. training: what the training loop
     waits for data, as lab-b did."""
 
@@ -122,8 +118,8 @@ def _findings(timed: Mapping[str, Times], best: dict[str, int]) -> list[str]:
         medians = {workers: median(values) for workers, values in times.items()}
         fastest, slowest = (pick(medians, key=medians.__getitem__) for pick in (min, max))
         sentences.append(
-            f"{subjects[mode]} least with {workers_words(fastest)}, {medians[fastest]:.3f} s, and "
-            f"most with {slowest}, {medians[slowest]:.3f} s; best is {best[mode]}."
+            f"{subjects[mode]} least with {describe_workers(fastest)}, {medians[fastest]:.3f} s, "
+            f"and most with {slowest}, {medians[slowest]:.3f} s; best is {best[mode]}."
         )
     labs = published()["c3"].items()
     numbers = ", ".join(f"{lab} {figures['best_workers']}" for lab, figures in labs)

@@ -13,8 +13,8 @@ from experiments.harness.published import published
 from experiments.harness.results import Results, Series, describe_run
 from experiments.harness.run import open_run
 from experiments.harness.settings import RepeatOptions, TimedSettings, make_variants, parse_settings
-from jaxresnet.data.loaders import workers_words
-from jaxresnet.options import option, plural
+from jaxresnet.data.loaders import describe_workers
+from jaxresnet.options import plural, unpublished
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, Value, make_table, number, signed
 from jaxresnet.train.training import trace_steps
@@ -37,12 +37,12 @@ Typical = dict[int, dict[str, float]]
 class ProfilingOptions(RepeatOptions):
     """What is compared."""
 
-    repeats: int = option(3, affects="result", published=False, says="", at_least=1)
+    repeats: int = unpublished(3, affects="result", at_least=1)
     """Train so many times with each number of workers, in turn; medians are reported."""
-    best: int | None = option(None, affects="result", published=False, says="", at_least=0)
+    best: int | None = unpublished(None, affects="result", at_least=0)
     """The number of workers to compare 1 with. None: the best of the newest c3_workers run with
     the same images and settings; without one, the loader is timed here first."""
-    trace: bool = option(False, affects="nothing", published=False, says="")
+    trace: bool = unpublished(False, affects="nothing")
     """Leave a profiler's trace of a few steps in trace/."""
 
 
@@ -107,7 +107,7 @@ def _table(groups: Groups, results: Results) -> Table:
     for workers, group in groups.items():
         later = [seconds for series in group for seconds in series.values("seconds")[1:]]
         times = {**training_times(group), "later epochs": later}
-        rows.append({"": workers_words(workers), **times})
+        rows.append({"": describe_workers(workers), **times})
     columns = [Column[dict[str, Value]](h, lambda row, h=h: row.get(h)) for h in rows[0]]
     for lab, figures in published()["c4"].items():
         for index, workers in enumerate(figures["workers"]):

@@ -15,7 +15,7 @@ from experiments.harness.run import result_options
 from experiments.harness.settings import RepeatOptions, TimedSettings, parse_settings
 from experiments.harness.subprocesses import run_subprocess
 from jaxresnet.errors import TrainingFailed
-from jaxresnet.options import command_line, describe_options, option
+from jaxresnet.options import command_line, describe_options, unpublished
 from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.plots import plot_bars
 from jaxresnet.report.tables import number
@@ -30,10 +30,10 @@ _NOT_PASSED_ON = ("devices", "with_runs", "out", "fresh", "quick")
 class DeviceOptions(RepeatOptions):
     """Where to train."""
 
-    devices: tuple[str, ...] = option((), affects="nothing", published=False, says="")
+    devices: tuple[str, ...] = unpublished((), affects="nothing")
     """JAX's platforms, such as cpu cuda tpu. None: JAX_PLATFORMS, else all that JAX finds."""
-    with_runs: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = option(
-        (), affects="nothing", published=False, says=""
+    with_runs: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = unpublished(
+        (), affects="nothing"
     )
     """Show these runs too: directories of c5_devices, c2_timing or c1_training, made elsewhere."""
 
@@ -88,9 +88,9 @@ def report(directory: Path, settings: C5Settings, runs: list[DeviceRun]) -> Repo
     introduction = [f"{options}; {runs[0].images:,} {first['images']} an epoch."]
     for run in runs[1:]:
         differences = [
-            f"{name} {run.identity.get(name, 'at its default')}"
-            for name in {**first, **run.identity}
-            if name.startswith("--") and run.identity.get(name) != first.get(name)
+            f"{name} {value}"
+            for name, value in run.identity.items()
+            if name.startswith("--") and name in first and value != first[name]
         ]
         if differences:
             introduction.append(f"{run.name} ran with {', '.join(differences)}.")

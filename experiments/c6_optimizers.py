@@ -14,7 +14,7 @@ from experiments.harness.results import Results, Series, describe_run, protocol_
 from experiments.harness.run import run_experiment
 from experiments.harness.settings import SeedsOptions, Settings
 from jaxresnet.optim import OPTIMIZERS
-from jaxresnet.options import one_of, option, plural
+from jaxresnet.options import one_of, plural, unpublished
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, Value, make_table, mean_and_deviation
 
@@ -30,8 +30,8 @@ Row = tuple[str, str, dict[str, Value]]
 class SweepOptions:
     """What is compared."""
 
-    optimizers: tuple[Annotated[str, one_of(OPTIMIZERS, "optimizer")], ...] = option(
-        _PUBLISHED, affects="result", published=False, says="", varies="optimizer"
+    optimizers: tuple[Annotated[str, one_of(OPTIMIZERS, "optimizer")], ...] = unpublished(
+        _PUBLISHED, affects="result", varies="optimizer"
     )
     """Which to train with, one after the other."""
 
@@ -96,27 +96,28 @@ def _lab_losses() -> dict[str, dict[str, float]]:
 def _claims(results: Results[C6Settings], losses: dict[str, float]) -> list[Claim]:
     """The labs' first and last optimizer by the loss, where all five were trained.
 
-    They agree if the same one has the least, or the greatest, loss here; that another has says
-    something only if the run follows the published protocol.
+    They agree if the same one has the least, or the greatest, loss here; it cannot be said unless
+    the run follows the published protocol.
     """
     losses = {name: loss for name, loss in losses.items() if name in _PUBLISHED}
     if not losses:
         return []
     departed = protocol_departures(results.settings, results.dataset)
+    complete, claims = len(losses) == len(_PUBLISHED), []
+    reason = OTHER_PROTOCOL if departed else "" if complete else "not all of them were trained"
     reasons = {
-        "lab-c": OTHER_PROTOCOL if departed else "an order by one seed is partly chance",
+        "lab-c": "an order by one seed is partly chance",
         "lab-b": "lab-b's Adam cannot have run at rate 0.1: see --protocol defaults",
     }
-    complete, claims = len(losses) == len(_PUBLISHED), []
     for lab, lab_losses in _lab_losses().items():
         for what, pick in (("least", min), ("greatest", max)):
-            theirs, own = (pick(each, key=each.__getitem__) for each in (lab_losses, losses))
+            published_best, best = (pick(x, key=x.__getitem__) for x in (lab_losses, losses))
             claims.append(
                 claim(
-                    f"{lab}: {OPTIMIZERS[theirs].title} has the {what} loss",
-                    f"{OPTIMIZERS[own].title} has",
-                    None if not complete or (departed and own != theirs) else own == theirs,
-                    reasons[lab] if complete else "not all of them were trained",
+                    f"{lab}: {OPTIMIZERS[published_best].title} has the {what} loss",
+                    f"{OPTIMIZERS[best].title} has it",
+                    None if departed or not complete else best == published_best,
+                    reason or reasons[lab],
                 )
             )
     return claims

@@ -8,6 +8,7 @@ from experiments.harness.published import published
 from experiments.harness.results import Results
 from experiments.harness.run import run_experiment
 from experiments.harness.settings import SeedsOptions, Settings
+from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.report.document import Report
 
@@ -15,10 +16,20 @@ EXPERIMENT = "c7_no_batch_norm"
 
 
 @dataclass(frozen=True)
+class BareModelOptions(ModelOptions):
+    """The network, without normalisation."""
+
+    def check(self) -> None:
+        """Raises UserError for another norm."""
+        if self.norm != "none":
+            raise UserError(f"--norm is {self.norm}, but C7 trains without: use c1_training")
+
+
+@dataclass(frozen=True)
 class C7Settings(Settings):
     """The published protocol, but for the normalisation."""
 
-    model: ModelOptions = ModelOptions(norm="none")
+    model: ModelOptions = BareModelOptions(norm="none")
     repeated: SeedsOptions = SeedsOptions()
 
 

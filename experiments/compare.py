@@ -10,10 +10,9 @@ from tyro.conf import Positional
 from experiments.harness import run_directory
 from experiments.harness.command import make_console, run_command
 from experiments.harness.environment import describe_software
-from experiments.harness.settings import parse_settings, unpublished
-from jaxresnet.data.loaders import LoaderOptions
+from experiments.harness.settings import parse_settings
 from jaxresnet.errors import UserError
-from jaxresnet.options import options_of
+from jaxresnet.options import unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import MISSING, Column, Table, make_table, number
@@ -99,14 +98,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _result_settings(run: Path) -> dict[str, Any]:
-    """What the result depends on, and how images were fed."""
+    """What the result or its time depends on, defaults too."""
     identity = run_directory.read_identity(run)
     if identity is None:
         raise UserError(
             f"{run} is not the directory of a run of this version: it has no settings.json of one"
         )
-    fed = run_directory.read_settings(run)["all"].get("loader", {})
-    return {**identity, **{o.flag: fed.get(o.name) for o in options_of(LoaderOptions())}}
+    return run_directory.read_options(run) | identity
 
 
 def _trained(name: str, run: Path) -> list[Trained]:
@@ -160,7 +158,7 @@ def _settings_table(compared: dict[str, dict]) -> Table:
 
     rows = []
     for name in dict.fromkeys(name for settings in compared.values() for name in settings):
-        values = [settings.get(name, "default") for settings in compared.values()]
+        values = [settings.get(name, MISSING) for settings in compared.values()]
         if any(value != values[0] for value in values):
             rows.append([name, *map(short, values)])
     note = "" if rows else "Nothing that the result depends on differs."

@@ -7,9 +7,9 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from experiments.harness.command import make_console, run_command, say
-from experiments.harness.settings import parse_settings, unpublished
+from experiments.harness.settings import parse_settings
 from jaxresnet.models.torch_names import CONVENTIONS
-from jaxresnet.options import one_of
+from jaxresnet.options import one_of, unpublished
 from jaxresnet.train.weights import check_destination, describe_model, load_model, write_weights
 
 EXPERIMENT = "convert_weights"

@@ -13,11 +13,12 @@ from experiments.harness import run_directory
 from experiments.harness.command import make_console, run_command
 from experiments.harness.environment import describe_environment
 from experiments.harness.images import load_images
-from experiments.harness.settings import parse_settings, unpublished
+from experiments.harness.settings import DirectoryOptions, parse_settings
 from jaxresnet import platform
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
+from jaxresnet.options import unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Column, make_table
 from jaxresnet.train.figures import FIGURES, Record
@@ -40,13 +41,11 @@ class EvaluateSettings:
     dtype: Literal["float32", "bfloat16"] = unpublished("float32", affects="result")
     """Of convolutions and activations."""
     batch_size: int = unpublished(128, affects="time", at_least=1)
+    """Images in a step."""
     eval_images: int | None = unpublished(None, affects="result", at_least=1)
     """Evaluate on a fixed choice of so many test images. None: all of them."""
-    out: Path | None = unpublished(None, affects="nothing")
-    """The run's directory. None: runs/evaluate/<name made from the settings>."""
-    fresh: bool = unpublished(False, affects="nothing")
-    """Delete what an earlier evaluation left there first."""
     source: SourceOptions = SourceOptions()
+    output: DirectoryOptions = DirectoryOptions()
 
 
 SETTINGS = EvaluateSettings
@@ -66,7 +65,8 @@ _COLUMNS = [
 def main(arguments: list[str]) -> None:
     """Parses the command line, evaluates, and reports."""
     settings, console = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments), make_console()
-    run_directory.check_directory(settings.out, EXPERIMENT)
+    output = settings.output
+    run_directory.check_directory(output.out, EXPERIMENT)
     options, weights = load_model(settings.weights)
     images = ImageOptions(**asdict(settings.source), eval_images=settings.eval_images)
     dataset = load_images(images, console)
@@ -83,9 +83,9 @@ def main(arguments: list[str]) -> None:
         "--dtype": settings.dtype,
         "--eval-images": len(dataset.test),
     }
-    directory = settings.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
+    directory = output.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
     with run_directory.open_run_directory(
-        directory, identity, asdict(settings), describe_environment(), fresh=settings.fresh
+        directory, identity, asdict(settings), describe_environment(), fresh=output.fresh
     ):
         model = create_model(**options, dtype=jnp.dtype(settings.dtype), rngs=nnx.Rngs(0))
         step = make_eval_step(split_model(model)[0], dataset.normalise)

@@ -14,11 +14,11 @@ from experiments.harness.command import make_console, run_command
 from experiments.harness.environment import describe_environment
 from experiments.harness.published import LABS, published
 from experiments.harness.run_directory import finish_run, open_run_directory
+from experiments.harness.settings import DirectoryOptions, parse_settings
 from jaxresnet.models import summary
 from jaxresnet.models.layers import Conv, Linear
 from jaxresnet.models.resnet import ResNet, create_model
 from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
-from jaxresnet.options import option, parse_options
 from jaxresnet.report.document import Claim, Report, write_report
 from jaxresnet.report.tables import MISSING, Table, number
 from jaxresnet.train.state import split_model
@@ -49,10 +49,7 @@ _ROWS = (
 class ParameterSettings:
     """Where results go."""
 
-    out: Path = option(Path("runs") / EXPERIMENT, affects="nothing", published=False, says="")
-    """The run's directory."""
-    fresh: bool = option(False, affects="nothing", published=False, says="")
-    """Delete what an earlier start left there first."""
+    output: DirectoryOptions = DirectoryOptions(out=Path("runs") / EXPERIMENT)
 
 
 SETTINGS = ParameterSettings
@@ -60,17 +57,18 @@ SETTINGS = ParameterSettings
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, counts, and reports."""
-    command = f"python -m experiments.{EXPERIMENT}"
-    settings = parse_options(SETTINGS, command, __doc__ or "", arguments)
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
     identity, environment = {"experiment": EXPERIMENT}, describe_environment()
+    out = settings.output.out
+    assert out is not None
     with open_run_directory(
-        settings.out, identity, asdict(settings), environment, fresh=settings.fresh
+        out, identity, asdict(settings), environment, fresh=settings.output.fresh
     ):
         model = create_model("resnet18", rngs=nnx.Rngs(0))
         bare = create_model("resnet18", norm="none", rngs=nnx.Rngs(0))
         counts = count(model, bare)
-        write_report(settings.out, report(counts, model, bare), make_console())
-        finish_run(settings.out, counts)
+        write_report(out, report(counts, model, bare), make_console())
+        finish_run(out, counts)
 
 
 def count(model: ResNet, bare: ResNet) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from rich.console import Console
 from experiments.harness.catalogue import list_published_experiments
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.run_directory import find_runs, finished_at, read_environment
-from experiments.harness.settings import parse_settings, unpublished
+from experiments.harness.settings import parse_settings
 from jaxresnet.errors import UserError
-from jaxresnet.options import plural
-from jaxresnet.report.document import REPORT, Report, read_report
+from jaxresnet.options import plural, unpublished
+from jaxresnet.report.document import REPORT, Claim, Report, read_report
 from jaxresnet.report.html import to_html
 from jaxresnet.report.tables import Table
 
@@ -61,7 +61,7 @@ def write_full_report(runs: Path, out: Path) -> None:
     rows = [
         [f"[{_anchor(name).upper()}](#{_anchor(name)})", claim.published, claim.here, claim.verdict]
         for name, (_, report) in newest.items()
-        for claim in report.claims
+        for claim in report.claims or [Claim("no figure of this training", "-", "cannot say")]
     ]
     columns = ["", "the labs found", "this run found", "do they agree?"]
     overview = Table("At a glance", columns, rows).to_markdown()

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxresnet.options import look_up, one_of, option
+from jaxresnet.options import look_up, one_of, option, unpublished
 
 # Of the published runs, with every optimizer: it is kuangliu/pytorch-cifar's.
 PUBLISHED_LEARNING_RATE = 0.1
@@ -88,8 +88,8 @@ SCHEDULES: dict[str, Callable[[float, int, int], optax.ScalarOrSchedule]] = {
 class OptimizerOptions:
     """The update of the parameters."""
 
-    optimizer: Annotated[str, one_of(OPTIMIZERS, "optimizer")] = option(
-        "sgd", affects="result", published=False, says=""
+    optimizer: Annotated[str, one_of(OPTIMIZERS, "optimizer")] = unpublished(
+        "sgd", affects="result"
     )
     """Its definition is PyTorch's."""
     protocol: Literal["published", "defaults"] = option(

@@ -15,7 +15,7 @@ are fields of a settings dataclass, in which no two options share a name; a grou
 import dataclasses
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -45,11 +45,17 @@ class Declaration:
     above: float | None = None
     below: float | None = None
     varies: str | None = None  # the option whose values this one lists: one training with each
+    distinct: bool = False  # a list of values that must differ, as those of `varies` must
 
 
 def option(default: Any, **declared: Any) -> Any:
     """A dataclass field that is an option; see Declaration for the arguments."""
     return dataclasses.field(default=default, metadata={"option": Declaration(**declared)})
+
+
+def unpublished(default: Any, **declared: Any) -> Any:
+    """An option that no published protocol fixes and no report names."""
+    return option(default, published=False, says="", **declared)
 
 
 class Option(NamedTuple):
@@ -68,7 +74,7 @@ class Option(NamedTuple):
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
     @property
-    def words(self) -> str:
+    def phrase(self) -> str:
         """How a report names the value."""
         says = self.declared.says
         return says(self.value) if callable(says) else says.format(self.value)
@@ -164,7 +170,8 @@ def check_options(settings: Any, default: Any = None) -> None:
         listed = " ".join(map(str, given.values))
         for value in given.values:
             _check_bounds(given, value)
-        if len(set(given.values)) < len(given.values):
+        must_differ = given.declared.varies or given.declared.distinct
+        if must_differ and len(set(given.values)) < len(given.values):
             raise UserError(f"{given.flag} has a value twice: {listed}")
         if given.declared.varies:
             varied = options[given.declared.varies]
@@ -190,7 +197,8 @@ def _check_bounds(given: Option, value: Any) -> None:
         return
     bounds = {name: getattr(given.declared, name) for name in _HOLDS}
     bounds = {name: bound for name, bound in bounds.items() if bound is not None}
-    if math.isfinite(value) and all(_HOLDS[name](value, bounds[name]) for name in bounds):
+    finite = isinstance(value, int) or math.isfinite(value)
+    if finite and all(_HOLDS[name](value, bounds[name]) for name in bounds):
         return
     expected = [f"{name.replace('_', ' ')} {bound:.12g}" for name, bound in bounds.items()]
     if isinstance(value, float) and "below" not in bounds:
@@ -198,13 +206,20 @@ def _check_bounds(given: Option, value: Any) -> None:
     raise UserError(f"{given.flag} must be {' and '.join(expected)}, got {value}")
 
 
-def command_line(settings: Any, leave_out: tuple[str, ...] = ()) -> list[str]:
-    """The arguments that give the settings' options their values; None, False and () need none."""
+def command_line(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
+    """The arguments that give the settings' options their values.
+
+    None, (), True and False need none where they are the default.
+    """
     arguments: list[str] = []
-    for given in options_of(settings):
+    for given, usual in zip(options_of(settings), options_of(type(settings)()), strict=True):
         value = given.value
-        if given.name not in leave_out and value is not None and value is not False and value != ():
-            arguments += [given.flag, *(() if value is True else map(str, given.values))]
+        if given.name in leave_out or (value == usual.value and value in (None, (), True, False)):
+            continue
+        if isinstance(value, bool):
+            arguments.append(given.flag if value else flag(f"no_{given.name}"))
+        else:
+            arguments += [given.flag, *map(str, given.values)]
     return arguments
 
 
@@ -231,7 +246,8 @@ def departures(settings: Any, standard: Any) -> list[str]:
         fixed = usual[given.declared.varies or given.name]
         published = fixed.declared.published
         accepted = published if isinstance(published, tuple) else (fixed.value,)
-        if published and any(value not in accepted for value in given.values):
+        values = given.values if given.declared.varies else (given.value,)
+        if published and any(value not in accepted for value in values):
             values = " ".join(map(str, given.values))
             default = "its default" if fixed.value is None else fixed.value
             departed.append(f"{given.flag} {values} instead of {default}")
@@ -243,7 +259,7 @@ def describe_options(settings: Any, standard: Any) -> list[str]:
     pairs = list(zip(options_of(settings), options_of(standard), strict=True))
     varied = {given.declared.varies for given, _ in pairs if given.declared.varies and given.value}
     return [
-        given.words
+        given.phrase
         for given, usual in pairs
         if given.declared.says
         and given.name not in varied

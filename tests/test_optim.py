@@ -9,8 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from jaxresnet.data.loaders import LoaderOptions
+from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.errors import UserError
+from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OPTIMIZERS, SCHEDULES, Optimizer, OptimizerOptions
+from jaxresnet.train.recipe import Recipe, TrainingOptions
+from jaxresnet.train.training import build_training
 
 RATE, MOMENTUM, STEPS = 0.1, 0.9, 30
 Update = Callable[[np.ndarray, dict, int], np.ndarray]
@@ -131,3 +136,15 @@ def test_every_schedule_stays_between_zero_and_the_rate(name):
     assert max(rates) == pytest.approx(RATE, rel=0.2)
     if name == "constant":
         assert rates == [RATE] * total
+
+
+def test_a_training_tells_its_schedule_how_long_it_is(monkeypatch):
+    told = []
+    monkeypatch.setitem(SCHEDULES, "told", lambda *lengths: told.append(lengths) or 0.1)
+    images = ImageOptions(data="synthetic", train_images=72, eval_images=1)
+    optimizer = OptimizerOptions(schedule="told", learning_rate=0.2)
+    training = TrainingOptions(epochs=3, batch_size=16)
+    recipe = Recipe(images, ModelOptions(width=1), optimizer, training)
+    dataset = load_dataset(images, on_progress=print, warn=print)
+    build_training("sgd", "SGD", recipe, dataset, LoaderOptions("resident"))
+    assert told == [(0.2, 3, 5)]  # the last of five steps takes the 8 images that are left

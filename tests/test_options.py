@@ -22,6 +22,7 @@ from jaxresnet.options import (
     options_of,
     parse_options,
     replace_options,
+    unpublished,
 )
 
 COLOURS = {"red": 1, "blue": 2}
@@ -38,6 +39,9 @@ class Paint:
     """How many."""
     price: float | None = option(None, affects="nothing", published=(None, 5.0), says="", above=0)
     speed: int = option(1, affects="time", published=False, says="speed {}")
+    mix: tuple[int, int] = option((3, 3), affects="result", published=True, says="")
+    dry: bool = unpublished(True, affects="time")
+    brushes: tuple[str, ...] = unpublished((), affects="nothing", distinct=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def test_values_come_from_the_command_line_and_back():
     job = parse("--colour", "blue", "--price", "3", "--many-coats", "1", "2")
     assert job == Job(Paint("blue", price=3.0), Several((), (1, 2)))
     assert parse(*command_line(Job(Paint("blue", price=2.5)))) == Job(Paint("blue", price=2.5))
-    assert command_line(Job(), ("coats", "speed")) == ["--colour", "red"]
+    assert command_line(Job(), ("coats", "speed", "mix", "dry")) == ["--colour", "red"]
+    for job in (Job(), Job(Paint(dry=False, mix=(1, 1))), Job(Paint(price=1.0, brushes=("a",)))):
+        assert parse(*command_line(job)) == job
 
 
 @pytest.mark.parametrize(
@@ -76,6 +82,8 @@ def test_values_come_from_the_command_line_and_back():
         ("--price 0", "--price must be above 0 and finite, got 0.0"),
         ("--price nan", "--price must be above 0 and finite, got nan"),
         ("--price inf", "--price must be above 0 and finite, got inf"),
+        ("--brushes a a", "--brushes has a value twice: a a"),
+        (f"--coats 1{'0' * 400}", "--coats must be at least 1 and below 9, got 10"),
         ("--colours red red", "--colours has a value twice: red red"),
         (
             "--colours red --colour blue",
@@ -108,6 +116,7 @@ def test_only_what_differs_belongs_to_the_identity():
 def test_departures_and_descriptions():
     job = replace_options(Job(), coats=3, speed=2)
     assert departures(job, Job()) == ["--coats 3 instead of 2"]
+    assert departures(replace_options(Job(), mix=(1, 2)), Job()) == ["--mix 1 2 instead of (3, 3)"]
     several = Several(many_coats=(2, 3))
     assert departures(Job(several=several), Job()) == ["--many-coats 2 3 instead of 2"]
     assert departures(Job(several=Several(many_coats=(2,))), Job()) == []

@@ -15,7 +15,7 @@ from experiments.harness.command import make_console, say
 from experiments.harness.environment import describe_environment
 from jaxresnet import platform
 from jaxresnet.errors import CheckFailed
-from jaxresnet.options import changed_options, option, options_of
+from jaxresnet.options import changed_options, options_of, unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import plot_rates
 from jaxresnet.report.tables import Column, make_table
@@ -28,8 +28,7 @@ _NOTE = (
     "of {} in the same round; above 1 is faster. {}"
 )
 
-time_option = partial(option, affects="time", published=False, says="")
-free_option = partial(option, affects="nothing", published=False, says="")
+time_option = partial(unpublished, affects="time")
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class ContestOptions:
 
     rounds: int = time_option(7, at_least=1)
     """How often each contestant is asked, one after the other."""
-    torch_python: Path | None = free_option(None)
+    torch_python: Path | None = unpublished(None, affects="nothing")
     """A Python interpreter that can import torch. None: this one."""
-    out: Path | None = free_option(None)
+    out: Path | None = unpublished(None, affects="nothing")
     """Where results go. None: runs/<benchmark>/<name made from the options>."""
 
 

@@ -91,12 +91,12 @@ def find_torch(python: Path | None) -> str | None:
     """
     command = [str(python or sys.executable), "-c", "import numpy, torch"]
     try:
-        subprocess.run(command, capture_output=True, text=True, check=True)
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
         return command[0]
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         if python is None:
             return None
-        problem = str(getattr(error, "stderr", error)).strip().rpartition("\n")[2]
+        problem = str(getattr(error, "stderr", None) or error).strip().rpartition("\n")[2]
         raise UserError(
             f"--torch-python {python} cannot import numpy and torch ({problem}): give an "
             "interpreter that has both, or leave the option out"

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.bench.benchmark import Benchmark, ContestOptions, free_option, spread, time_option
+from experiments.bench.benchmark import Benchmark, ContestOptions, spread, time_option
 from experiments.bench.contestant import Contestant
 from experiments.harness.command import run_command
 from experiments.harness.images import load_images
@@ -16,7 +16,7 @@ from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.loaders import LOADERS
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
-from jaxresnet.options import parse_options
+from jaxresnet.options import parse_options, unpublished
 from jaxresnet.report.tables import Column, median_and_range, number
 
 EXPERIMENT = "bench_input"
@@ -27,7 +27,7 @@ _ABOUT = (
     "training step does. What JAX does is in the times of all loaders."
 )
 _NOTE = (
-    "A round is a new epoch of {:,} batches, with the start and the end of its workers. Set-up: "
+    "A round is a new epoch ({:,} batches), with the start and the end of its workers. Set-up: "
     "making the loader and the first batches."
 )
 
@@ -39,11 +39,11 @@ class InputSettings(ContestOptions):
     rounds: int = time_option(5, at_least=1)
     """How often each contestant is asked, one after the other."""
     # The images' fingerprint stands for how many they are.
-    train_images: int | None = free_option(None, at_least=1)
+    train_images: int | None = unpublished(None, affects="nothing", at_least=1)
     """Feed a fixed choice of so many images. None: all of them."""
     batch_size: int = time_option(128, at_least=1)
     """Images in a batch."""
-    workers: tuple[int, ...] = time_option((0, 1, 2), at_least=0)
+    workers: tuple[int, ...] = time_option((0, 1, 2), at_least=0, distinct=True)
     """Of each loader that has any, a contestant each. 0: batches are made in line."""
     batches_per_round: int | None = time_option(None, at_least=1)
     """Batches that a contestant makes when it is asked, a new epoch's. None: the whole epoch."""

@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> None:
     switched_on = ", ".join(f"{name} {value}" for name, value, _why in process_settings)
     benchmark.report(
         f"{_ABOUT} Settings of jaxresnet's process: {switched_on or 'none'}.",
-        "{framework} with {threads} threads",
+        "{framework}, threads: {threads}",
         columns,
         _NOTE.format(gflop=gflop, dtype=settings.dtype, product=product),
         step_gflop=gflop,

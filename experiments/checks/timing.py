@@ -7,7 +7,6 @@ import time
 import timeit
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from experiments.checks.ground_truth import KINDS, Outcome, run_case
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.environment import describe_environment
 from experiments.harness.run_directory import finish_run, open_run_directory
+from experiments.harness.settings import DirectoryOptions, parse_settings
 from jaxresnet import platform
 from jaxresnet.errors import CheckFailed, UserError
-from jaxresnet.options import option, options_of, parse_options
+from jaxresnet.options import options_of, unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Column, make_table
@@ -46,23 +46,17 @@ _NOTE = (
 )
 
 
-_option = partial(option, published=False, says="")
-
-
 @dataclass(frozen=True)
 class CheckSettings:
     """How long is checked, and where results go."""
 
-    ratios: tuple[float, ...] = _option((0.2, 0.5, 0.9, 1.1, 2, 5), affects="result", above=0)
+    ratios: tuple[float, ...] = unpublished((0.2, 0.5, 0.9, 1.1, 2, 5), affects="result", above=0)
     """A batch's delay over a step's duration."""
-    step_seconds: float = _option(0.2, affects="result", above=0)
+    step_seconds: float = unpublished(0.2, affects="result", above=0)
     """What a step takes."""
-    steps: int = _option(10, affects="result", at_least=1)
+    steps: int = unpublished(10, affects="result", at_least=1)
     """Of each case, besides a first one."""
-    out: Path = _option(Path("runs") / EXPERIMENT, affects="nothing")
-    """The run's directory."""
-    fresh: bool = _option(False, affects="nothing")
-    """Delete what an earlier start left there first."""
+    output: DirectoryOptions = DirectoryOptions(out=Path("runs") / EXPERIMENT)
 
 
 COLUMNS: list[Column[Outcome]] = [
@@ -84,19 +78,20 @@ def main(arguments: list[str]) -> None:
       CheckFailed: a stall or a computation is further than 5% from what it was, or a stall is
         not what was intended.
     """
-    command = "python -m experiments.checks.timing"
-    settings = parse_options(CheckSettings, command, __doc__ or "", arguments)
+    settings = parse_settings(CheckSettings, "checks.timing", __doc__, arguments)
     if not settings.ratios:
         raise UserError("--ratios needs at least one number")
     console, outcomes = make_console(), []
     identity, options = {"experiment": EXPERIMENT}, {o.name: o.value for o in options_of(settings)}
     environment = describe_environment()
-    with open_run_directory(settings.out, identity, options, environment, fresh=settings.fresh):
+    out = settings.output.out
+    assert out is not None
+    with open_run_directory(out, identity, options, environment, fresh=settings.output.fresh):
         for kind in KINDS:
             for ratio in settings.ratios:
                 outcomes.append(run_case(kind, ratio, settings.step_seconds, settings.steps))
             say(console, f"{kind}: checked")
-        _report(settings, outcomes, instrument_cost(), console)
+        _report(out, settings, outcomes, instrument_cost(), console)
     wrong, strays = (
         "; ".join(f"{o.kind}, ratio {o.ratio:g}" for o in outcomes if getattr(o, name) > bound)
         for name, bound in (("error", BOUND), ("stray", STRAY_BOUND))
@@ -113,7 +108,7 @@ def main(arguments: list[str]) -> None:
 def instrument_cost() -> float:
     """Seconds that clock, watcher, log and progress add to a step that does nothing.
 
-    The least of several rounds: what else the machine does is not theirs.
+    The least of several rounds: what else the machine does only adds.
     """
     metrics = {"loss": np.float32(1), "correct": np.int32(1), "finite": np.bool(True)}
     batches, seconds = itertools.repeat(()), []
@@ -141,11 +136,11 @@ def instrument_cost() -> float:
 
 
 def _report(
-    settings: CheckSettings, outcomes: list[Outcome], cost: float, console: Console
+    directory: Path, settings: CheckSettings, outcomes: list[Outcome], cost: float, console: Console
 ) -> None:
     worst = max(outcome.error for outcome in outcomes)
     stray = max(outcome.stray for outcome in outcomes)
-    directory, plot = settings.out, "errors.png"
+    plot = "errors.png"
     ratios = settings.ratios
     curves = [
         Curve(kind, [100 * o.error for o in outcomes if o.kind == kind], colour, x=ratios)

@@ -49,5 +49,5 @@ def run_command(main: Callable[[list[str]], None], *, computes: bool = True) -> 
         print_error("interrupted")
         sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
-        print_error(f"{stopped}; the same command, without --fresh, goes on from here")
+        print_error(f"{stopped}; the same command, without --fresh, continues from here")
         sys.exit(stopped.exit_code)

@@ -10,7 +10,12 @@ from statistics import mean
 from typing import Any
 
 from experiments.harness.published import TRAIN_IMAGES, published
-from experiments.harness.run_directory import find_runs, read_environment, read_identity
+from experiments.harness.run_directory import (
+    find_runs,
+    read_environment,
+    read_identity,
+    read_options,
+)
 from jaxresnet.errors import UserError
 from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.log import read_json_lines
@@ -26,7 +31,7 @@ class DeviceRun:
 
     Attributes:
       name: of the machine. backend: JAX's name of the kind of device.
-      first, later: seconds of each training's first epoch and of the others.
+      first, later: seconds of each training's first epoch and of the others; lab-a's is later.
       images: of each epoch.
     """
 
@@ -36,6 +41,11 @@ class DeviceRun:
     later: list[float]
     images: int
     identity: dict[str, Any]
+
+    @property
+    def epochs(self) -> int | None:
+        """How many were timed; None if all that is known is the time of one."""
+        return len(self.first) + len(self.later) if self.first else None
 
     @property
     def epoch_seconds(self) -> float:
@@ -106,7 +116,7 @@ def read_device_runs(runs: list[Path]) -> list[DeviceRun]:
                 [epoch["seconds"] for epoch in epochs if epoch["epoch"] == 0],
                 [epoch["seconds"] for epoch in epochs if epoch["epoch"] > 0],
                 epochs[0]["images"],
-                read_identity(run) or {},
+                read_options(run) | (read_identity(run) or {}),
             )
         )
     return devices
@@ -119,9 +129,9 @@ def published_device_runs() -> dict[str, list[DeviceRun]]:
         for backend in ("cpu", "gpu"):
             key = f"{backend}_epoch_s"
             times = figures[key if key in figures else f"{backend}_compute_s"]
-            first, *later = times if isinstance(times, list) else [times]
+            first, later = (times[:1], times[1:]) if isinstance(times, list) else ([], [times])
             name = f"  {lab}, {backend.upper()}"
-            run = DeviceRun(name, backend, [first], later, TRAIN_IMAGES, {})
+            run = DeviceRun(name, backend, first, later, TRAIN_IMAGES, {})
             labs.setdefault(lab, []).append(run)
     return labs
 
@@ -131,7 +141,7 @@ def make_device_table(groups: list[list[DeviceRun]]) -> Table:
     rows = [(run, min(group, key=lambda r: r.rate)) for group in groups for run in group]
     columns: list[Column[tuple[DeviceRun, DeviceRun]]] = [
         Column("device", lambda row: row[0].name),
-        Column("epochs", lambda row: len(row[0].first) + len(row[0].later), 0),
+        Column("epochs", lambda row: row[0].epochs, 0),
         Column("mean\nepoch", lambda row: row[0].epoch_seconds, 1),
         Column("first\nepoch", lambda row: row[0].first, 1),
         Column("later\nepochs", lambda row: row[0].later, 1),

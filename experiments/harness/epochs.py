@@ -66,7 +66,7 @@ def epoch_table(results: Results, groups: Sequence[Group]) -> Table:
         f"Times in seconds, accuracies in per cent. Test: {len(results.dataset.test):,} images, "
         f"after the epoch.{seeds_note(groups)}"
     )
-    title = f"By epoch: this run ({results.dataset.title}){_beside(groups, ' beside the labs')}"
+    title = f"By epoch: this run ({results.dataset.title}){_if_labs(groups, ' beside the labs')}"
     return make_table(title, columns, rows, note, mean_and_deviation)
 
 
@@ -75,9 +75,9 @@ def seeds_note(groups: Sequence[Group]) -> str:
     return f" ±: the standard deviation over {seeds} seeds." if seeds > 1 else ""
 
 
-def _beside(groups: Sequence[Group], words: str) -> str:
-    """The words, if a lab's figures stand beside those of a group."""
-    return words if any(group.labs for group in groups) else ""
+def _if_labs(groups: Sequence[Group], text: str) -> str:
+    """The text, if a lab's figures stand beside those of a group."""
+    return text if any(group.labs for group in groups) else ""
 
 
 def plot_learning(
@@ -118,7 +118,7 @@ def _plot(results: Results, groups: Sequence[Group], by: str, key: str) -> str:
         figure.axis,
         curves,
         f"solid: this run, {images:,} images an epoch{band}"
-        + _beside(groups, f"; dashed: the labs, {TRAIN_IMAGES:,} CIFAR-10 images an epoch")
+        + _if_labs(groups, f"; dashed: the labs, {TRAIN_IMAGES:,} CIFAR-10 images an epoch")
         + ("; top-1 so far in the epoch" if running else ""),
         marks=[(images * n, "epoch 1" if n == 1 else str(n)) for n in range(1, results.epochs + 1)],
         logarithmic_x=last_seen > _SQUEEZED * seen[-1],

@@ -8,7 +8,7 @@ from statistics import median
 from experiments.harness.command import say
 from experiments.harness.run import Run
 from experiments.harness.settings import make_variants
-from jaxresnet.data.loaders import Loader, LoaderOptions, workers_words
+from jaxresnet.data.loaders import Loader, LoaderOptions, describe_workers
 from jaxresnet.errors import UserError
 from jaxresnet.train.log import append_json_line, read_json_lines
 
@@ -49,7 +49,7 @@ def time_loader(run: Run, chosen: Sequence[int], repeats: int) -> dict[int, list
             line = {"workers": workers, "pass": repeat, "batches": batches, "seconds": seconds}
             append_json_line(path, {"data": run.dataset.title, **line})
         typical = f"{median(times[1:]):.3f} s a pass"
-        say(run.console, f"the loader alone, {workers_words(workers)}: {typical}")
+        say(run.console, f"the loader alone, {describe_workers(workers)}: {typical}")
         return times
 
     return search(measure, chosen)

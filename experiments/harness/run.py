@@ -162,7 +162,7 @@ def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[
     return {
         "experiment": experiment,
         "images": dataset.title,
-        "figures": [figure.name for figure in FIGURES],  # what the lines of its logs have
+        "figures": sorted(figure.name for figure in FIGURES),  # what its logs have
         "normalisation": [dataset.source.mean, dataset.source.std],
         "data fingerprint": dataset.fingerprint(),
         # Times of two devices must not come together in one result.

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.settings import Settings
 from jaxresnet.errors import UserError
+from jaxresnet.options import flag, options_of
 from jaxresnet.train.log import write_json
 
 # Of what settings.json holds. It changes when a default's meaning does, or the layout of a run.
@@ -59,7 +61,7 @@ def open_run_directory(
             for path in sorted(_contents(directory), key=lambda path: path.name == _SETTINGS):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         identity = _as_json({"version": VERSION, **identity})
-        _check_identity(directory, identity)
+        _check_identity(directory, identity, settings)
         write_json(directory / _SETTINGS, {"result": identity, "all": _as_json(settings)})
         environment = _as_json(environment)
         path, first = directory / _ENVIRONMENT, {**environment, "later_starts": []}
@@ -97,15 +99,17 @@ def check_directory(directory: Path | None, experiment: str) -> None:
     raise UserError(f"{directory} holds {holds}; choose another with --out")
 
 
-def _check_identity(directory: Path, identity: dict[str, Any]) -> None:
+def _check_identity(directory: Path, identity: dict[str, Any], settings: dict[str, Any]) -> None:
     there = read_settings(directory).get("result", identity)
     if there.get("version") != identity["version"]:
         raise UserError(
             f"{directory} holds a run of another version of this project, which cannot be "
             "continued: choose another directory with --out, or delete the run with --fresh"
         )
+    # Defaults are no part of the identities, but the settings have them.
+    there_shown, now_shown = read_options(directory) | there, _flags(settings) | identity
     differences = [
-        f"  {name}: {there.get(name, 'default')} there, {identity.get(name, 'default')} now"
+        f"  {name}: {there_shown.get(name)} there, {now_shown.get(name)} now"
         for name in {**there, **identity}
         if there.get(name) != identity.get(name)
     ]
@@ -128,6 +132,21 @@ def read_settings(directory: Path) -> dict[str, dict[str, Any]]:
     """Of the run there: `result`, what that depends on, and `all`, by group; empty without one."""
     content = _read_json(directory / _SETTINGS)
     return content if all(isinstance(part, dict) for part in content.values()) else {}
+
+
+def read_options(directory: Path) -> dict[str, Any]:
+    """The options of the run there, by flag, but for those that change nothing in the results."""
+    free = {o.flag for o in options_of(Settings()) if o.declared.affects == "nothing"}
+    options = _flags(read_settings(directory).get("all", {}))
+    return {name: value for name, value in options.items() if name not in free}
+
+
+def _flags(settings: dict[str, Any]) -> dict[str, Any]:
+    """The values of settings in groups, by flag."""
+    options = {}
+    for name, value in settings.items():
+        options |= _flags(value) if isinstance(value, dict) else {flag(name): value}
+    return options
 
 
 def read_identity(directory: Path) -> dict[str, Any] | None:

@@ -2,31 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from jaxresnet.data.loaders import LoaderOptions
-from jaxresnet.options import flag, option, options_of, parse_options, replace_options
+from jaxresnet.options import flag, option, options_of, parse_options, replace_options, unpublished
 from jaxresnet.train.checkpoint import CheckpointOptions
 from jaxresnet.train.recipe import Recipe
 
 AnySettings = TypeVar("AnySettings")
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
-# An option that no published protocol fixes and no report names.
-unpublished = partial(option, published=False, says="")
-
 
 @dataclass(frozen=True)
-class OutputOptions:
+class DirectoryOptions:
     """Where results go."""
 
     out: Path | None = unpublished(None, affects="nothing")
     """The run's directory. None: runs/<experiment>/<name made from the settings>."""
     fresh: bool = unpublished(False, affects="nothing")
     """Delete what an earlier start of this run left, and begin anew."""
+
+
+@dataclass(frozen=True)
+class OutputOptions(DirectoryOptions):
+    """And what else comes out."""
+
     quick: bool = unpublished(False, affects="nothing")
     """Change the defaults to a small run on built-in images, two or three minutes on two cores."""
     verbose: bool = unpublished(False, affects="nothing")
@@ -130,7 +132,7 @@ def make_variants(settings: Settings, **varied: Sequence[Any]) -> list[Variant]:
         ]
         series = [own.optimizer.optimizer, *(f"{o.name}{o.value}" for o in named)]
         title = [own.optimizer.entry.title]
-        title += [o.words or f"{o.name.replace('_', ' ')} {o.value}" for o in named]
+        title += [o.phrase or f"{o.name.replace('_', ' ')} {o.value}" for o in named]
         if repeats > 1:
             series.append(f"repeat{repeat}")
             title.append(f"repeat {repeat + 1}")

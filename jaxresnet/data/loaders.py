@@ -15,12 +15,12 @@ from jaxresnet.data.augment import JAX, Arrays, Augmentation, plan_epoch
 from jaxresnet.data.dataset import Batch, Split
 from jaxresnet.data.tensorflow import import_tensorflow
 from jaxresnet.errors import UserError
-from jaxresnet.options import one_of, option, plural
+from jaxresnet.options import one_of, option, plural, unpublished
 
 Workers = int | Literal["auto"]
 
 
-def workers_words(workers: Workers) -> str:
+def describe_workers(workers: Workers) -> str:
     """0 workers, 1 worker, auto workers."""
     return "auto workers" if workers == "auto" else plural(workers, "worker")
 
@@ -153,12 +153,10 @@ LOADERS: dict[str, type[Loader]] = {"tfdata": TfDataLoader, "resident": Resident
 class LoaderOptions:
     """How images are fed: this changes the speed, and never the result."""
 
-    loader: Annotated[str, one_of(LOADERS, "loader")] = option(
-        "tfdata", affects="time", published=False, says=""
-    )
+    loader: Annotated[str, one_of(LOADERS, "loader")] = unpublished("tfdata", affects="time")
     """tfdata: batches are made on the host. resident: the whole set is kept on the device, and
     the step augments."""
-    workers: Workers = option(2, affects="time", published=False, says=workers_words, at_least=0)
+    workers: Workers = option(2, affects="time", published=False, says=describe_workers, at_least=0)
     """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
     prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)
     """Finished batches that the tfdata loader keeps ready besides those that its workers hold;
@@ -177,7 +175,7 @@ class LoaderOptions:
     @property
     def title(self) -> str:
         """Of the loader, with its workers."""
-        workers = f" with {workers_words(self.workers)}" if self.kind.has_workers else ""
+        workers = f" with {describe_workers(self.workers)}" if self.kind.has_workers else ""
         return f"{self.kind.title}{workers}"
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import Dataset, OnProgress, Source
 from jaxresnet.data.synthetic import SYNTHETIC
 from jaxresnet.errors import UserError
-from jaxresnet.options import flag, one_of, option
+from jaxresnet.options import flag, one_of, option, unpublished
 
 # By their names on the command line. `auto` takes the preferred source if there is a copy or a
 # network, else the built-in one.
@@ -22,11 +22,11 @@ class SourceOptions:
     """Where images come from."""
 
     # Neither decides the result: the images' fingerprint does.
-    data: Annotated[str, one_of({"auto": None, **SOURCES}, "data")] = option(
-        "auto", affects="nothing", published=False, says=""
+    data: Annotated[str, one_of({"auto": None, **SOURCES}, "data")] = unpublished(
+        "auto", affects="nothing"
     )
     """auto: CIFAR-10 if there is a copy or a network, else built-in images. No other falls back."""
-    data_dir: Path | None = option(None, affects="nothing", published=False, says="")
+    data_dir: Path | None = unpublished(None, affects="nothing")
     """Where the data set is: a TFDS directory, the official python or binary folder, or class
     folders of images. None: the usual TFDS directory, else a download."""
 
@@ -59,7 +59,7 @@ def load_dataset(
     """Loads the images asked for; `warn` is told if "auto" falls back to the built-in ones.
 
     Raises:
-      UserError: the data cannot be had, are damaged, or fewer than asked for.
+      UserError: the data are not available, are damaged, or fewer than asked for.
     """
     name = _PREFERRED if options.data == "auto" else options.data
     wanted = options.train_images, options.eval_images

@@ -1,4 +1,4 @@
-"""Built-in images: ten shapes of a hue each, at any place, size and angle, under noise.
+"""Built-in images: ten shapes, each of its own hue, at random positions, sizes and angles.
 
 They stand in for CIFAR-10 where there is no network, so that every experiment runs anywhere.
 A network learns the hues in a few epochs and the shapes in more, so that optimizers differ. Nobody

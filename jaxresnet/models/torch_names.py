@@ -1,4 +1,4 @@
-"""Weights to and from PyTorch: the one place that knows PyTorch's names.
+"""Weights to and from PyTorch, by the names that PyTorch gives them.
 
 Two conventions are spoken: torchvision's (also timm's), and kuangliu/pytorch-cifar's, which
 calls the projection `shortcut` and the classifier `linear`. Kernels are (out, in, height, width)

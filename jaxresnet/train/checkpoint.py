@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from jaxresnet.errors import UserError
 from jaxresnet.models.torch_names import Weights
-from jaxresnet.options import option
+from jaxresnet.options import unpublished
 from jaxresnet.train.log import write_json
 from jaxresnet.train.state import Arrays, TrainState
 
@@ -35,7 +35,7 @@ _ORBAX_METADATA = "_CHECKPOINT_METADATA"
 class CheckpointOptions:
     """When the state is saved."""
 
-    checkpoint_every: int = option(200, affects="nothing", published=False, says="", at_least=1)
+    checkpoint_every: int = unpublished(200, affects="nothing", at_least=1)
     """Steps between checkpoints; the end of each epoch is always saved."""
 
 
@@ -50,16 +50,15 @@ class Checkpoints:
             complete = _is_complete(step)
             if complete and not _is_damaged(step):
                 continue
-            aside = self._directory / (_DAMAGED if complete else _UNFINISHED)
+            reason = _DAMAGED if complete else _UNFINISHED
+            aside = self._directory / reason
             aside.mkdir(exist_ok=True)
             earlier = sum(path.name.partition("-")[0] == step.name for path in aside.iterdir())
             moved = step.rename(aside / (f"{step.name}-{earlier}" if earlier else step.name))
-            if complete:
-                warnings.warn(
-                    f"checkpoint {step} is damaged: moved to {moved}, and the one before it is "
-                    "used",
-                    stacklevel=2,
-                )
+            warnings.warn(
+                f"checkpoint {step} is {reason}: moved to {moved}, and the one before it is used",
+                stacklevel=2,
+            )
         # The newest two: one to fall back on.
         manager_options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True

@@ -54,7 +54,7 @@ class Trainer:
         self._state = training.initial_state
         if step:
             self._state = self.checkpoints.restore(step, like=training.initial_state)
-            progress.say(f"{training.title}: goes on after step {step}")
+            progress.say(f"{training.title}: continues after step {step}")
         self.stop.raise_if_set()
         progress.compiling(training.title)
         start = time.perf_counter()

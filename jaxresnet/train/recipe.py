@@ -22,7 +22,9 @@ class TrainingOptions:
     """How long, in which steps, from where."""
 
     epochs: int = _option(5, says=partial(plural, noun="epoch"), always=True, at_least=1)
+    """Passes over the training images."""
     batch_size: int = _option(128, says="batch size {}", always=True, at_least=1)
+    """Images in a training step; the last of an epoch has what is left."""
     augment: Annotated[str, one_of(AUGMENTATIONS, "augmentation")] = _option(
         "crop-flip", says="augmentation {}"
     )

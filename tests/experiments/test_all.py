@@ -24,7 +24,7 @@ def test_everything_runs_goes_on_after_a_stop_and_is_not_done_twice(tmp_path):
                 break
         rest = stopped.stdout.read()
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert "goes on from here" in rest
+    assert "continues from here" in rest
     assert "== c4_profiling" not in rest
 
     with start("all", *TINY, "--out", tmp_path, stderr=subprocess.STDOUT) as again:

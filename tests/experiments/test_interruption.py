@@ -39,14 +39,14 @@ def test_a_terminated_run_says_how_to_go_on_and_does(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert error == "stopped by SIGTERM; the same command, without --fresh, goes on from here\n"
+    assert error == "stopped by SIGTERM; the same command, without --fresh, continues from here\n"
     steps_before = losses(tmp_path / "run")
     process = start("c1_training", *LONG, tmp_path / "run")
     wait_for_steps(tmp_path / "run", len(steps_before) + 1, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     assert process.returncode == 128 + signal.SIGINT
-    assert f"goes on after step {len(steps_before)}" in output
+    assert f"continues after step {len(steps_before)}" in output
     assert losses(tmp_path / "run")[: len(steps_before)] == steps_before
 
 

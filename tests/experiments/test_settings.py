@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from experiments.c6_optimizers import C6Settings
+from experiments.c7_no_batch_norm import C7Settings
 from experiments.harness.published import SOURCE
 from experiments.harness.results import protocol_departures
 from experiments.harness.settings import Settings, given_by, make_variants, parse_settings
@@ -176,6 +177,11 @@ def test_values_that_make_no_sense_are_refused(arguments, message):
 def test_lists_of_optimizers_are_checked(arguments, message):
     with pytest.raises(UserError, match=message):
         parse_several(*arguments.split())
+
+
+def test_c7_refuses_another_norm():
+    with pytest.raises(UserError, match="--norm is batch, but C7 trains without: use c1_training"):
+        parse_settings(C7Settings, "c7_no_batch_norm", "", ["--norm", "batch"])
 
 
 @pytest.mark.parametrize("arguments", ["--epoch-count 3", "--epochs five", "--dtype float16"])

@@ -187,7 +187,7 @@ def test_c5_reports_the_others_where_one_device_fails(runs, tmp_path, capsys, mo
 def test_other_workers_are_another_timed_run(runs, capsys):
     timed = ("--epochs", "2", "--repeats", "2", "--workers", "0")
     assert run(c2_timing.main, runs / "c2_timing", *timed) == 2
-    assert "--workers: default there, 0 now" in capsys.readouterr().err
+    assert "--workers: 2 there, 0 now" in capsys.readouterr().err
 
 
 def test_times_of_another_device_are_not_mixed_in(runs, capsys, monkeypatch):
@@ -242,6 +242,9 @@ def test_runs_are_compared(runs, tmp_path, capsys):
     assert command(compare.main, *chosen, "--out", tmp_path / "compare") == 0
     assert rows(tmp_path / "compare", "experiment") == [["experiment", "c2_timing", "c3_workers"]]
     assert not rows(tmp_path / "compare", "--epochs")
+    assert not rows(tmp_path / "compare", "--out")
+    # c2_timing's by the command line, c3_workers' by default: both were 2.
+    assert not rows(tmp_path / "compare", "--repeats")
     epochs = read_json_lines(runs / "c2_timing" / "epochs.jsonl")
     header, row = (
         rows(tmp_path / "compare", label)[0] for label in ("run, series", "c2_timing, sgd-repeat1")

@@ -100,7 +100,8 @@ def test_unfinished_saves_are_moved_aside_and_stray_files_ignored(tmp_path):
     (tmp_path / "7" / "half").touch()
     (tmp_path / "9.orbax-checkpoint-tmp-123").mkdir()
     (tmp_path / "notes.txt").touch()
-    checkpoints = Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match=r"checkpoint .*7 is unfinished: moved to"):
+        checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() == 1
     assert (tmp_path / "unfinished" / "7" / "half").exists()
     assert find_checkpoint(tmp_path).name == "1"

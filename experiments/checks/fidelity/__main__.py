@@ -13,12 +13,12 @@ from experiments.harness import run_directory
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.environment import describe_environment
 from experiments.harness.images import load_images
-from experiments.harness.settings import parse_settings, unpublished
+from experiments.harness.settings import DirectoryOptions, parse_settings
 from jaxresnet import platform
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import CheckFailed, UserError
-from jaxresnet.options import options_of
+from jaxresnet.options import options_of, plural, unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.log import append_json_line, read_json_lines
@@ -39,10 +39,7 @@ class FidelitySettings:
 
     source: SourceOptions = SourceOptions()
     size: Size = Size()
-    out: Path | None = unpublished(None, affects="nothing")
-    """The run's directory. None: runs/fidelity/<name made from the settings>."""
-    fresh: bool = unpublished(False, affects="nothing")
-    """Delete what an earlier start of this run left, and begin anew."""
+    output: DirectoryOptions = DirectoryOptions()
     quick: bool = unpublished(False, affects="nothing")
     """Change the defaults to thin networks, fewer of them, and built-in images."""
     QUICK: ClassVar[dict[str, Any]] = {
@@ -69,8 +66,8 @@ def main(arguments: list[str]) -> None:
         )
     import torch
 
-    console, size = make_console(), settings.size
-    run_directory.check_directory(settings.out, EXPERIMENT)
+    console, size, output = make_console(), settings.size, settings.output
+    run_directory.check_directory(output.out, EXPERIMENT)
     source = ImageOptions(**asdict(settings.source), train_images=size.train_images)
     dataset = load_images(source, console)
     if len(dataset.class_names) != _CLASSES:
@@ -92,9 +89,9 @@ def main(arguments: list[str]) -> None:
         "code": environment["git_revision"],
         **{o.flag: o.value for o in options_of(size) if o.declared.affects == "result"},
     }
-    directory = settings.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
+    directory = output.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
     with run_directory.open_run_directory(
-        directory, identity, asdict(settings), environment, fresh=settings.fresh
+        directory, identity, asdict(settings), environment, fresh=output.fresh
     ):
         say(console, f"{EXPERIMENT}: results in {directory}")
         cases = {name: load_part(name).cases(size, dataset) for name in PARTS}
@@ -154,8 +151,8 @@ def _report(
     introduction = (
         f"{counts['held']} of {counts['compared']} comparisons hold"
         f"{f' (not run: {missing})' * bool(missing)}. Networks of width {size.width}, {images}; "
-        f"{platform.machine()}, PyTorch {versions['torch']} with {environment['torch_threads']} "
-        "threads."
+        f"{platform.machine()}, PyTorch {versions['torch']} with "
+        f"{plural(environment['torch_threads'], 'thread')}."
     )
     title = "Fidelity: the same experiment as in PyTorch"
     write_report(directory, Report(title, introduction, tables, plots), console)

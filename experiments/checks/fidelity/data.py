@@ -68,7 +68,7 @@ def _compare_draws() -> list[Comparison]:
     offsets = np.bincount(side * draws["top"] + draws["left"], minlength=side**2)
     flips = binomtest(int(draws["flip"].sum()), _DRAWS, 0.5)
     return [
-        compare_p(f"crop offsets: chi-squared over {side**2} places", chisquare(offsets)),
+        compare_p(f"crop offsets: chi-squared over {side**2} offsets", chisquare(offsets)),
         compare_p(f"flips of {_DRAWS:,}: binomial test of one half", flips),
     ]
 

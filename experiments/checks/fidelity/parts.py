@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.harness.settings import unpublished
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import MODELS
-from jaxresnet.options import one_of, options_of
+from jaxresnet.options import one_of, options_of, unpublished
 from jaxresnet.report.tables import Table
 
 # The modules of this package that hold a PART, and what the report calls it.
@@ -36,10 +35,12 @@ class Size:
     """What is compared, and at what size."""
 
     parts: tuple[Annotated[str, one_of(PARTS, "part")], ...] = _option(
-        tuple(PARTS), affects="nothing"
+        tuple(PARTS), affects="nothing", distinct=True
     )
     """Which parts to run; the others keep what an earlier start measured."""
-    networks: tuple[Annotated[str, one_of(MODELS, "network")], ...] = _option(tuple(MODELS))
+    networks: tuple[Annotated[str, one_of(MODELS, "network")], ...] = _option(
+        tuple(MODELS), distinct=True
+    )
     """Of the part networks: each in all its variants."""
     width: int = _option(64, at_least=1)
     """Channels of the first stage of the networks."""
