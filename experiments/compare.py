@@ -98,13 +98,14 @@ def main(arguments: list[str]) -> None:
 
 
 def _result_settings(run: Path) -> dict[str, Any]:
-    """What the result or its time depends on, defaults too."""
+    """What the result or its time depends on, defaults too, but for what is not set."""
     identity = run_directory.read_identity(run)
     if identity is None:
         raise UserError(
             f"{run} is not the directory of a run of this version: it has no settings.json of one"
         )
-    return run_directory.read_options(run) | identity
+    options = run_directory.read_options(run) | identity
+    return {name: value for name, value in options.items() if value not in (None, [])}
 
 
 def _trained(name: str, run: Path) -> list[Trained]:
