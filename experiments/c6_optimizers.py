@@ -16,7 +16,7 @@ from experiments.harness.settings import SeedsOptions, Settings
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.options import one_of, plural, unpublished
 from jaxresnet.report.document import Claim, Report
-from jaxresnet.report.tables import Column, Table, Value, make_table, mean_and_deviation
+from jaxresnet.report.tables import MISSING, Column, Table, Value, make_table, mean_and_deviation
 
 EXPERIMENT = "c6_optimizers"
 
@@ -104,7 +104,7 @@ def _claims(results: Results[C6Settings], losses: dict[str, float]) -> list[Clai
         return []
     departed = protocol_departures(results.settings, results.dataset)
     complete, claims = len(losses) == len(_PUBLISHED), []
-    reason = OTHER_PROTOCOL if departed else "" if complete else "not all of them were trained"
+    reason = "not all five were trained" if not complete else OTHER_PROTOCOL if departed else ""
     reasons = {
         "lab-c": "an order by one seed is partly chance",
         "lab-b": "lab-b's Adam cannot have run at rate 0.1: see --protocol defaults",
@@ -115,7 +115,7 @@ def _claims(results: Results[C6Settings], losses: dict[str, float]) -> list[Clai
             claims.append(
                 claim(
                     f"{lab}: {OPTIMIZERS[published_best].title} has the {what} loss",
-                    f"{OPTIMIZERS[best].title} has it",
+                    f"{OPTIMIZERS[best].title} has it" if complete else MISSING,
                     None if departed or not complete else best == published_best,
                     reason or reasons[lab],
                 )
