@@ -15,6 +15,7 @@ from experiments.harness.environment import describe_environment
 from experiments.harness.images import load_images
 from experiments.harness.settings import DirectoryOptions, parse_settings
 from jaxresnet import platform
+from jaxresnet.data.loaders import WorkerOptions
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import create_model
@@ -45,6 +46,7 @@ class EvaluateSettings:
     eval_images: int | None = unpublished(None, affects="result", at_least=1)
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     source: SourceOptions = SourceOptions()
+    loader: WorkerOptions = WorkerOptions()
     output: DirectoryOptions = DirectoryOptions()
 
 
@@ -82,6 +84,7 @@ def main(arguments: list[str]) -> None:
         "weights": weights_fingerprint(weights),
         "--dtype": settings.dtype,
         "--eval-images": len(dataset.test),
+        "--image-size": dataset.test.image_size,
     }
     directory = output.out or run_directory.default_directory(EXPERIMENT, dataset.name, identity)
     with run_directory.open_run_directory(
@@ -96,7 +99,9 @@ def main(arguments: list[str]) -> None:
             "weights": str(settings.weights),
             "network": describe_model(options, weights),
             "machine": platform.machine(),
-            **evaluate(step, params, batch_stats, dataset.test, settings.batch_size),
+            **evaluate(
+                step, params, batch_stats, dataset.test, settings.batch_size, settings.loader
+            ),
         }
         title = f"On {dataset.title} ({dataset.location})"
         note = "Accuracies in per cent; time in seconds, with compiling."

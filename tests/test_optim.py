@@ -146,5 +146,5 @@ def test_a_training_tells_its_schedule_how_long_it_is(monkeypatch):
     training = TrainingOptions(epochs=3, batch_size=16)
     recipe = Recipe(images, ModelOptions(width=1), optimizer, training)
     dataset = load_dataset(images, on_progress=print, warn=print)
-    build_training("sgd", "SGD", recipe, dataset, LoaderOptions("resident"))
+    build_training("sgd", "SGD", recipe, dataset, LoaderOptions(loader="resident"))
     assert told == [(0.2, 3, 5)]  # the last of five steps takes the 8 images that are left

@@ -30,7 +30,7 @@ def set_up(settings: Settings) -> tuple[Answer, Work]:
 def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
     batch_size = settings["batch_size"]
     split = Split(np.load(settings["images"]), np.load(settings["labels"]))
-    options = LoaderOptions(settings["loader"], settings["workers"])
+    options = LoaderOptions(loader=settings["loader"], workers=settings["workers"])
     loader = options.create(split, AUGMENTATIONS["crop-flip"], batch_size, seed=0)
 
     def prepare(*arguments: Any) -> jax.Array:

@@ -10,7 +10,7 @@ from jaxresnet.data.sources import ImageOptions, load_dataset
 
 
 def load_images(options: ImageOptions, console: Console) -> Dataset:
-    """See load_dataset; with a bar while the images are decoded, and a warning that is seen."""
+    """See load_dataset; with a bar while the data set is read, and a warning that is seen."""
 
     def warn(message: str) -> None:
         console.rule("[bold yellow]synthetic images", style="yellow")
@@ -18,7 +18,7 @@ def load_images(options: ImageOptions, console: Console) -> Dataset:
         console.rule(style="yellow")
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("decoding images, once", total=None, visible=False)
+        task = bar.add_task("reading the data set, once", total=None, visible=False)
         show = partial(bar.update, task, visible=True)
         return load_dataset(
             options, on_progress=lambda done, total: show(completed=done, total=total), warn=warn

@@ -62,7 +62,7 @@ def torch_epoch(
         return torch_crop(image, top, left, torch.rand(1, generator=generator).item() < 0.5)
 
     for indices in torch.randperm(len(split), generator=generator).split(batch_size):
-        images = [draw_crop(image) for image in split.images[indices]]
+        images = [draw_crop(image) for image in split.pixels[indices]]
         yield np.stack(images), split.labels[indices]
 
 

@@ -2,7 +2,8 @@
 
 An image's draws follow from (seed, epoch, index) alone, so every loader gives the same batches
 whatever its workers, and a run resumed at any batch sees what it would have seen. To add an
-augmentation, write its function and an entry of AUGMENTATIONS.
+augmentation, write its function and an entry of AUGMENTATIONS: of batches of equal images in
+memory, of single pictures of any size, or of both.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxresnet.data.dataset import Split
+from jaxresnet.data.views import Random, View, centre_crop, random_resized_crop
+from jaxresnet.errors import UserError
 from jaxresnet.random import generator
 
 CROP_PADDING = 4  # pixels on each side, as in pytorch-cifar
@@ -44,12 +48,14 @@ class Augmentation(NamedTuple):
     """What to draw for an image, and what that does to it.
 
     Attributes:
-      draws: how many whole numbers each is drawn from, uniformly, by name.
+      draws: how many whole numbers each is drawn from, uniformly, by name; for `apply`.
       apply: (arrays, (batch, height, width, 3) uint8 images, (batch,) int32 draws) -> images.
+      view: (what draws, a picture's width, its height, pixels a side to be) -> what is seen of it.
     """
 
-    draws: Mapping[str, int]
-    apply: Callable[[Arrays, Any, Mapping[str, Any]], Any]
+    draws: Mapping[str, int] = {}
+    apply: Callable[[Arrays, Any, Mapping[str, Any]], Any] | None = None
+    view: Callable[[Random, int, int, int], View] | None = None
 
 
 def _crop_and_flip(arrays: Arrays, images: Any, draws: Mapping[str, Any]) -> Any:
@@ -63,8 +69,32 @@ def _crop_and_flip(arrays: Arrays, images: Any, draws: Mapping[str, Any]) -> Any
 _OFFSETS = 2 * CROP_PADDING + 1
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop-flip": Augmentation({"top": _OFFSETS, "left": _OFFSETS, "flip": 2}, _crop_and_flip),
-    "none": Augmentation({}, lambda _arrays, images, _draws: images),
+    "resized-crop": Augmentation(
+        view=lambda draw, width, height, _size: random_resized_crop(draw, width, height)
+    ),
+    "none": Augmentation(
+        apply=lambda _arrays, images, _draws: images,
+        view=lambda _draw, width, height, size: centre_crop(width, height, size),
+    ),
 }
+
+
+def sees_pictures(augmentation: Augmentation, split: Split) -> bool:
+    """Whether the network sees views of single pictures; else batches of the images themselves.
+
+    Raises:
+      UserError: the augmentation is not for such images.
+    """
+    if split.in_memory and augmentation.apply:
+        return False
+    if augmentation.view:
+        return True
+    able = ", ".join(name for name, each in AUGMENTATIONS.items() if each.view)
+    (name,) = (name for name, each in AUGMENTATIONS.items() if each is augmentation)
+    raise UserError(
+        f"--augment {name} is for images in memory that have the network's image size already: "
+        f"choose one of {able}"
+    )
 
 
 class EpochPlan(NamedTuple):

@@ -1,7 +1,7 @@
-"""The decoded uint8 copy of a data set in the user's cache directory.
+"""What is kept of a data set in the user's cache directory: decoded images, or a list of files.
 
 One uncompressed .npz file for each source. It is written under another name and renamed, so two
-processes or a power cut never leave half a file; zip's checksums find damage, and a damaged copy
+processes or a power cut never leave half a file; zip's checksums find damage, and a damaged file
 is made anew.
 """
 
@@ -12,14 +12,13 @@ import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from jaxresnet.data.dataset import Split
-
-_ABANDONED_AFTER = 3600.0  # seconds: no process takes that long to write a copy
+_ABANDONED_AFTER = 3600.0  # seconds: no process takes that long to write a file
 
 
 def cache_directory() -> Path:
@@ -27,37 +26,39 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxresnet"
 
 
-def cached_splits(
-    name: str, files: Iterable[Path], decode: Callable[[], Iterable[Split]]
-) -> tuple[Split, Split]:
-    """The (train, test) splits from the cache, or from decode(), which are then kept.
-
-    A copy goes by `name` and a digest of the names, sizes and times of `files`.
-    """
+def digest_of_files(files: Iterable[Path]) -> str:
+    """Of the names, sizes and times of files and directories, as hex digits."""
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
         digest.update(f"{file.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    path = cache_directory() / f"{name}-{digest.hexdigest()[:16]}.npz"
+    return digest.hexdigest()
+
+
+def cached_arrays(
+    name: str, digest: str, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Named arrays from the cache, or from make(), which are then kept.
+
+    digest: of what they depend on, as hex digits.
+    """
+    path = cache_directory() / f"{name}-{digest[:16]}.npz"
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return (
-                Split(arrays["train_images"], arrays["train_labels"]),
-                Split(arrays["test_images"], arrays["test_labels"]),
-            )
+            return dict(arrays)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        warnings.warn(f"decoded copy {path} is damaged ({error}): made anew", stacklevel=2)
-    train, test = decode()
+        warnings.warn(f"cached copy {path} is damaged ({error}): made anew", stacklevel=2)
+    made = make()
     try:
-        _write(path, train, test)
+        _write(path, made)
     except OSError as error:
-        warnings.warn(f"no decoded copy kept in {path.parent}: {error}", stacklevel=2)
-    return train, test
+        warnings.warn(f"no copy kept in {path.parent}: {error}", stacklevel=2)
+    return dict(made)
 
 
-def _write(path: Path, train: Split, test: Split) -> None:
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in path.parent.glob("*.tmp"):
         if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
@@ -65,13 +66,7 @@ def _write(path: Path, train: Split, test: Split) -> None:
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            np.savez(
-                file,
-                train_images=train.images,
-                train_labels=train.labels,
-                test_images=test.images,
-                test_labels=test.labels,
-            )
+            np.savez(file, **cast(dict[str, Any], arrays))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -7,7 +7,9 @@ import os
 import urllib.request
 from pathlib import Path
 
-from jaxresnet.data.cache import cached_splits
+import numpy as np
+
+from jaxresnet.data.cache import cached_arrays, digest_of_files
 from jaxresnet.data.cifar_layouts import (
     BinaryBatches,
     CifarSet,
@@ -16,7 +18,7 @@ from jaxresnet.data.cifar_layouts import (
     PythonBatches,
     Tfds,
 )
-from jaxresnet.data.dataset import Dataset, OnProgress, Wanted
+from jaxresnet.data.dataset import Dataset, OnProgress, Split, Wanted
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
@@ -37,8 +39,17 @@ class Cifar(CifarSet):
                 )
             layout, folder = match
             files = [path for path in folder.glob(layout.watched) if path.is_file()]
-            train, test = cached_splits(
-                self.name, files, lambda: layout.read(self, folder, on_progress)
+
+            def decode() -> dict[str, np.ndarray]:
+                arrays = {}
+                splits = layout.read(self, folder, on_progress)
+                for name, split in zip(self.sizes, splits, strict=True):
+                    arrays |= {f"{name}_images": split.pixels, f"{name}_labels": split.labels}
+                return arrays
+
+            arrays = cached_arrays(self.name, digest_of_files(files), decode)
+            train, test = (
+                Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in self.sizes
             )
         except OSError as error:
             raise UserError(f"{directory} cannot be read: {error}") from error
@@ -95,6 +106,7 @@ CIFAR10 = Cifar(
     # is an average over images of each image's own; over all pixels it is (0.2470, 0.2435, 0.2616).
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
+    image_size=32,
     name="cifar10",
     class_names=(
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxresnet.data.pictures import EncodedImages, Images
 from jaxresnet.errors import UserError
 from jaxresnet.random import generator
 
@@ -22,13 +23,36 @@ Wanted = tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, height, width, 3) uint8 and labels (n,) int32."""
+    """Images and their labels (n,) int32.
 
-    images: np.ndarray
+    Attributes:
+      images: (n, height, width, 3) uint8, or encoded in files.
+      size: pixels a side of what the network gets of an image; None: of the images themselves.
+    """
+
+    images: Images
     labels: np.ndarray
+    size: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The images, where they are in memory."""
+        assert isinstance(self.images, np.ndarray)
+        return self.images
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of what the network gets."""
+        return self.size or self.pixels.shape[1]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are, and are what the network gets."""
+        images = self.images
+        return isinstance(images, np.ndarray) and images.shape[1:3] == (self.image_size,) * 2
 
     def subset(self, size: int | None, flag: str) -> "Split":
         """A fixed random choice of `size` images, in the original order; all of them for None.
@@ -43,7 +67,11 @@ class Split:
         if size > len(self):
             raise UserError(f"{flag} is {size:,}, but the data set has only {len(self):,} images")
         chosen = np.sort(generator("subset").permutation(len(self))[:size])
-        return Split(self.images[chosen], self.labels[chosen])
+        return self.choose(chosen)
+
+    def choose(self, indices: np.ndarray) -> "Split":
+        """The images of these indices, in their order."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -53,11 +81,13 @@ class Source(ABC):
     Attributes:
       title: what tables and plots call them, such as "CIFAR-10 images".
       mean, std: by channel, of pixels from 0 to 1; images are normalised by them.
+      image_size: pixels a side of what the network gets, unless asked for otherwise.
     """
 
     title: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    image_size: int
 
     @abstractmethod
     def load(self, directory: Path | None, wanted: Wanted, on_progress: OnProgress) -> "Dataset":
@@ -77,6 +107,7 @@ class Dataset:
       name: of the source in SOURCES.
       location: for people.
       published: whether they are known to be the images that others publish results of.
+      left_out: the names of damaged files that are in neither split.
     """
 
     name: str
@@ -86,6 +117,7 @@ class Dataset:
     test: Split
     location: str
     published: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -95,11 +127,16 @@ class Dataset:
         return normalise(images, self.source.mean, self.source.std)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the labels and images of both splits, in order, as 64 hex digits."""
+        """SHA-256 over the labels and images of both splits, in order, as 64 hex digits.
+
+        Of images in files, over what stands for them: see EncodedImages.digest.
+        """
         digest = hashlib.sha256()
         for split in (self.train, self.test):
+            images = split.images
             digest.update(np.ascontiguousarray(split.labels, np.int32).tobytes())
-            digest.update(np.ascontiguousarray(split.images).data)
+            in_files = isinstance(images, EncodedImages)
+            digest.update(images.digest() if in_files else np.ascontiguousarray(images).data)
         return digest.hexdigest()
 
 

@@ -4,18 +4,28 @@ All loaders give the same batches, bit for bit, whatever their workers: see augm
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import numpy as np
 
-from jaxresnet.data.augment import JAX, Arrays, Augmentation, plan_epoch
+from jaxresnet.data.augment import (
+    AUGMENTATIONS,
+    JAX,
+    Arrays,
+    Augmentation,
+    plan_epoch,
+    sees_pictures,
+)
 from jaxresnet.data.dataset import Batch, Split
+from jaxresnet.data.pictures import take_view
 from jaxresnet.data.tensorflow import import_tensorflow
 from jaxresnet.errors import UserError
 from jaxresnet.options import one_of, option, plural, unpublished
+from jaxresnet.random import generator
 
 Workers = int | Literal["auto"]
 
@@ -40,7 +50,7 @@ class Loader(ABC):
     augmentation: Augmentation
     batch_size: int
     seed: int
-    options: "LoaderOptions"
+    options: "WorkerOptions"
 
     def remaining(self, epoch: int, first_batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """From `first_batch` of the epoch on, the images' indices in order, and their draws."""
@@ -63,7 +73,7 @@ class Loader(ABC):
 
 @dataclass(eq=False)
 class TfDataLoader(Loader):
-    """Batches from tf.data, augmented on the host on as many threads as asked for.
+    """Batches from tf.data, made on the host on as many threads as asked for.
 
     One parallel call makes one whole batch, as a worker of PyTorch's DataLoader does. Images stay
     uint8 until they are on the device, a quarter of the bytes.
@@ -74,8 +84,11 @@ class TfDataLoader(Loader):
 
     def __post_init__(self) -> None:
         self._tf = tf = import_tensorflow()
+        self._error: UserError | None = None  # of a worker
+        if sees_pictures(self.augmentation, self.split):
+            return
         with tf.device("CPU"):
-            self._images = tf.constant(self.split.images)
+            self._images = tf.constant(self.split.pixels)
         self._arrays = Arrays(
             pad=lambda images, n: tf.pad(images, [[0, 0], [n, n], [n, n], [0, 0]]),
             # By rows, then by columns: much faster than pixel by pixel.
@@ -85,20 +98,42 @@ class TfDataLoader(Loader):
             where=tf.where,
         )
 
-    def _make_batch(self, indices: Any, labels: Any, draws: Any) -> tuple[Any, Any]:
-        images = self._tf.gather(self._images, indices)
-        return self.augmentation.apply(self._arrays, images, draws), labels
-
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        data, workers = self._tf.data, self.options.workers
         order, draws = self.remaining(epoch, first_batch)
+        if sees_pictures(self.augmentation, self.split):
+            return self._batches(order, {}, partial(self._take_views, epoch))
+
+        apply = self.augmentation.apply
+        assert apply is not None
+
+        def augment(indices: Any, draws: Any) -> Any:
+            return apply(self._arrays, self._tf.gather(self._images, indices), draws)
+
+        return self._batches(order, draws, augment)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All images once, the last batch short."""
+        return self._batches(np.arange(len(self.split)), {}, partial(self._take_views, 0))
+
+    def _batches(
+        self,
+        order: np.ndarray,
+        draws: dict[str, np.ndarray],
+        make_images: Callable[[Any, Any], Any],
+    ) -> Iterator[Batch]:
+        """make_images: (indices, draws) of a batch -> images."""
+        data, workers = self._tf.data, self.options.workers
         slices = data.Dataset.from_tensor_slices((order, self.split.labels[order], draws))
         dataset = slices.batch(self.batch_size)
+
+        def make_batch(indices: Any, labels: Any, draws: Any) -> tuple[Any, Any]:
+            return make_images(indices, draws), labels
+
         if workers == 0:
-            dataset = dataset.map(self._make_batch)
+            dataset = dataset.map(make_batch)
         else:
             calls = data.AUTOTUNE if workers == "auto" else workers
-            dataset = dataset.map(self._make_batch, num_parallel_calls=calls, deterministic=True)
+            dataset = dataset.map(make_batch, num_parallel_calls=calls, deterministic=True)
             dataset = dataset.prefetch(self.options.prefetch)
         options = data.Options()
         # The pool is private because TensorFlow's own would compete with XLA's for the cores.
@@ -106,11 +141,33 @@ class TfDataLoader(Loader):
             options.threading.private_threadpool_size = max(1, workers)
             options.threading.max_intra_op_parallelism = 1
             options.autotune.enabled = False
-        for images, labels in dataset.with_options(options).as_numpy_iterator():
-            yield Batch(images, labels)
+        try:
+            for images, labels in dataset.with_options(options).as_numpy_iterator():
+                yield Batch(images, labels)
+        except self._tf.errors.OpError as error:
+            raise self._error or error from None
+
+    def _take_views(self, epoch: int, indices: Any, _draws: Any) -> Any:
+        """Views of pictures (batch, size, size, 3), by Python code in a worker's thread."""
+        split, seed, size = self.split, self.seed, self.split.image_size
+        view = self.augmentation.view
+        assert view is not None
+
+        def take(indices: np.ndarray) -> np.ndarray:
+            images = np.empty((len(indices), size, size, 3), np.uint8)
+            try:
+                for image, index in zip(images, indices.tolist(), strict=True):
+                    draw = generator("view", seed, epoch, index)
+                    image[:] = take_view(split.images, index, size, partial(view, draw))
+            except UserError as error:  # TensorFlow would wrap it up in one of its own
+                self._error = error
+                raise
+            return images
+
+        return self._tf.numpy_function(take, [indices], self._tf.uint8)
 
     def arguments(self, size: int) -> tuple[Any, ...]:
-        images = jax.ShapeDtypeStruct((size, *self.split.images.shape[1:]), np.uint8)
+        images = jax.ShapeDtypeStruct((size, *(self.split.image_size,) * 2, 3), np.uint8)
         return images, jax.ShapeDtypeStruct((size,), np.int32)
 
     def read(self, images: jax.Array, labels: jax.Array) -> Batch:
@@ -125,7 +182,12 @@ class ResidentLoader(Loader):
     has_workers = False
 
     def __post_init__(self) -> None:
-        self._data_set = jax.device_put(self.split.images), jax.device_put(self.split.labels)
+        if sees_pictures(self.augmentation, self.split):
+            raise UserError(
+                "--loader resident keeps images of the network's size on the device: leave it out "
+                "for pictures of any size, and for --augment resized-crop"
+            )
+        self._data_set = jax.device_put((self.split.pixels, self.split.labels))
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]:
         order, draws = self.remaining(epoch, first_batch)
@@ -143,24 +205,32 @@ class ResidentLoader(Loader):
         self, images: jax.Array, labels: jax.Array, indices: jax.Array, draws: dict[str, jax.Array]
     ) -> Batch:
         """Picks (batch,) `indices` of all images and labels, and augments by their draws."""
-        return Batch(self.augmentation.apply(JAX, images[indices], draws), labels[indices])
+        apply = self.augmentation.apply
+        assert apply is not None
+        return Batch(apply(JAX, images[indices], draws), labels[indices])
 
 
 LOADERS: dict[str, type[Loader]] = {"tfdata": TfDataLoader, "resident": ResidentLoader}
 
 
 @dataclass(frozen=True)
-class LoaderOptions:
-    """How images are fed: this changes the speed, and never the result."""
+class WorkerOptions:
+    """How the host makes batches: this changes the speed, and never the result."""
 
-    loader: Annotated[str, one_of(LOADERS, "loader")] = unpublished("tfdata", affects="time")
-    """tfdata: batches are made on the host. resident: the whole set is kept on the device, and
-    the step augments."""
     workers: Workers = option(2, affects="time", published=False, says=describe_workers, at_least=0)
     """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
     prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)
     """Finished batches that the tfdata loader keeps ready besides those that its workers hold;
     none with 0 workers."""
+
+
+@dataclass(frozen=True)
+class LoaderOptions(WorkerOptions):
+    """How images are fed: this changes the speed, and never the result."""
+
+    loader: Annotated[str, one_of(LOADERS, "loader")] = unpublished("tfdata", affects="time")
+    """tfdata: batches are made on the host. resident: the whole set is kept on the device, and
+    the step augments."""
     sync_each_step: bool = option(
         False, affects="time", published=False, says="waiting for each step"
     )
@@ -195,14 +265,21 @@ class LoaderOptions:
         return self.kind(split, augmentation, batch_size, seed, self)
 
 
-def eval_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+def eval_batches(
+    split: Split, batch_size: int, options: WorkerOptions
+) -> Iterator[tuple[Batch, np.ndarray]]:
     """All images in order, without augmentation, each batch with a mask (batch,) bool.
 
     The last batch is padded to the full size, so that one compiled step serves them all; the
-    mask is False for the padding.
+    mask is False for the padding. Workers make batches of pictures; images in memory are there.
     """
-    for start in range(0, len(split), batch_size):
-        images, labels = (x[start : start + batch_size] for x in (split.images, split.labels))
+    if split.in_memory:
+        starts = range(0, len(split), batch_size)
+        parts = (slice(start, start + batch_size) for start in starts)
+        batches = (Batch(split.pixels[part], split.labels[part]) for part in parts)
+    else:
+        batches = TfDataLoader(split, AUGMENTATIONS["none"], batch_size, 0, options).in_order()
+    for images, labels in batches:
         mask = np.arange(batch_size) < len(labels)
         if missing := batch_size - len(labels):
             images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))

@@ -18,7 +18,7 @@ from jaxresnet.random import generator
 
 TRAIN_IMAGES, EVAL_IMAGES = 2_000, 500  # unless asked for otherwise
 MAX_IMAGES = 100_000  # of a split: ten seconds of drawing, 300 MB
-_SIZE = 32
+_SIZE = CIFAR10.image_size
 _NOISE = 0.08
 _HUE_DEVIATION = 0.04  # of 1; the hues of the classes are 0.1 apart
 
@@ -51,7 +51,7 @@ class _Synthetic(Source):
 
 
 # Normalised as CIFAR-10, for which they stand in.
-SYNTHETIC = _Synthetic("synthetic images", CIFAR10.mean, CIFAR10.std)
+SYNTHETIC = _Synthetic("synthetic images", CIFAR10.mean, CIFAR10.std, CIFAR10.image_size)
 
 
 def _draw_split(size: int, rng: np.random.Generator) -> Split:

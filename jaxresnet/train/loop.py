@@ -137,7 +137,8 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> Record:
         state, training = self._state, self.training
-        weights, split = (state.params, state.batch_stats), training.dataset.test
+        weights = state.params, state.batch_stats
+        batches = training.dataset.test, training.batch_size, training.loader.options
 
         def on_batch(number: int, images: int, figures: Record) -> None:
             self.stop.raise_if_set()
@@ -145,4 +146,4 @@ class Trainer:
             self.log.add("test_batches", training.series, line)
             self.progress.evaluated(images)
 
-        return evaluate(self._programs.evaluate, *weights, split, training.batch_size, on_batch)
+        return evaluate(self._programs.evaluate, *weights, *batches, on_batch)

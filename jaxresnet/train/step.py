@@ -10,7 +10,7 @@ import optax
 
 from jaxresnet import platform
 from jaxresnet.data.dataset import Batch, Split
-from jaxresnet.data.loaders import eval_batches
+from jaxresnet.data.loaders import WorkerOptions, eval_batches
 from jaxresnet.train.figures import FIGURES, Labels, Record, StepOutputs, cross_entropy
 from jaxresnet.train.state import Arrays, Network, TrainState
 
@@ -79,15 +79,16 @@ def evaluate(
     batch_stats: Arrays,
     split: Split,
     batch_size: int,
+    loader: WorkerOptions,
     on_batch: Callable[[int, int, Record], Any] = lambda *_: None,
 ) -> Record:
     """The means over all images, `test_images`, and `test_seconds`.
 
-    params, batch_stats: on the device, where they stay. on_batch: called with each batch's number,
-    its images, and its figures' means.
+    params, batch_stats: on the device, where they stay. loader: how pictures are read. on_batch:
+    called with each batch's number, its images, and its figures' means.
     """
     start, totals = time.perf_counter(), {}
-    for number, (batch, mask) in enumerate(eval_batches(split, batch_size)):
+    for number, (batch, mask) in enumerate(eval_batches(split, batch_size, loader)):
         sums = jax.device_get(eval_step(params, batch_stats, *jax.device_put((*batch, mask))))
         images, values = int(mask.sum()), {name: value.item() for name, value in sums.items()}
         totals = {name: totals.get(name, 0) + value for name, value in values.items()}

@@ -92,7 +92,7 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
     )
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
-    images = jax.ShapeDtypeStruct((full, *dataset.test.images.shape[1:]), np.uint8)
+    images = jax.ShapeDtypeStruct((full, *(dataset.test.image_size,) * 2, 3), np.uint8)
     labels, mask = (jax.ShapeDtypeStruct((full,), dtype) for dtype in (np.int32, bool))
     eval_step = make_eval_step(network, dataset.normalise)
     lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))

@@ -64,7 +64,7 @@ def _write_tfds(root: Path, splits: Splits, cifar: CifarSet, _: Tfds) -> None:
         return tf.data.Dataset.from_tensor_slices(
             {
                 "id": [f"{name}_{index:05d}" for index in order],
-                "image": split.images[order],
+                "image": split.pixels[order],
                 "label": split.labels[order].astype(np.int64),
             }
         )
@@ -84,7 +84,7 @@ def _official_files(root: Path, splits: Splits, layout: OfficialFiles):
     folder = root / layout.folder
     folder.mkdir(parents=True)
     for split, names in layout.files.items():
-        images, labels = splits[split].images, splits[split].labels
+        images, labels = splits[split].pixels, splits[split].labels
         planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
         parts = (np.split(each, len(names)) for each in (planes, labels))
         for name, *part in zip(names, *parts, strict=True):
@@ -106,7 +106,7 @@ def _write_binary(root: Path, splits: Splits, _: CifarSet, layout: BinaryBatches
 
 def _write_folders(root: Path, splits: Splits, cifar: CifarSet, _: ClassFolders) -> None:
     for name, split in splits.items():
-        for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+        for index, (image, label) in enumerate(zip(split.pixels, split.labels, strict=True)):
             folder = root / name / cifar.class_names[label]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{index:05d}.png")

@@ -41,6 +41,7 @@ def test_crop_flip_pads_crops_and_flips():
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     augment = AUGMENTATIONS["crop-flip"]
     draws = plan_epoch(augment, seed=3, epoch=1, size=len(images)).draws
+    assert augment.apply is not None
     result = augment.apply(JAX, images, draws)
     for image, before, top, left, flip in zip(
         result, images, draws["top"], draws["left"], draws["flip"], strict=True

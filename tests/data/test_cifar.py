@@ -50,9 +50,9 @@ def test_every_layout_gives_the_same_images_and_labels(name, layout, tmp_path):
         order = slice(None)
         if layout == "class folders":
             order = np.argsort(expected.labels, kind="stable")
-        np.testing.assert_array_equal(split.images, expected.images[order])
+        np.testing.assert_array_equal(split.pixels, expected.pixels[order])
         np.testing.assert_array_equal(split.labels, expected.labels[order])
-        assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int32)
+        assert (split.pixels.dtype, split.labels.dtype) == (np.uint8, np.int32)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -150,7 +150,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     blocked.touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     root = write("binary batches", tmp_path / "data")
-    with pytest.warns(UserWarning, match="no decoded copy kept"):
+    with pytest.warns(UserWarning, match="no copy kept"):
         assert len(load(root).train) == SIZES["train"]
 
 
@@ -212,7 +212,7 @@ def test_a_damaged_tfds_record_is_reported(tmp_path):
 
 def test_a_tfds_set_with_too_few_images_is_refused(tmp_path):
     splits = make_splits()
-    splits["train"] = Split(splits["train"].images[:-1], splits["train"].labels[:-1])
+    splits["train"] = Split(splits["train"].pixels[:-1], splits["train"].labels[:-1])
     write("TFDS", tmp_path, splits)
     with pytest.raises(UserError, match="99 train images, expected 100"):
         load(tmp_path)
@@ -231,11 +231,11 @@ def test_class_folders_must_be_whole(tmp_path):
 
 
 def test_class_folders_hold_any_number_of_images_of_one_size(tmp_path):
-    splits = {name: Split(s.images[:10], s.labels[:10]) for name, s in make_splits().items()}
+    splits = {name: Split(s.pixels[:10], s.labels[:10]) for name, s in make_splits().items()}
     write("class folders", tmp_path, splits)
     (tmp_path / "test").rename(tmp_path / "val")
     assert len(load(tmp_path).train) == len(load(tmp_path).test) == 10
-    splits["test"] = replace(splits["test"], images=splits["test"].images[:, :1, :1])
+    splits["test"] = replace(splits["test"], images=splits["test"].pixels[:, :1, :1])
     write("class folders", tmp_path / "tiny", splits)
     with pytest.raises(UserError, match=r"has shape \(1, 1, 3\), expected \(32, 32, 3\)"):
         load(tmp_path / "tiny")

@@ -13,6 +13,7 @@ from jaxresnet.data import cifar, sources
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
 from jaxresnet.errors import UserError
+from jaxresnet.options import replace_options
 from tests.data.cifar_copies import SETS, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_datasets")
@@ -75,9 +76,9 @@ def test_more_images_than_there_are_are_refused(option, tmp_path):
     root = write("class folders", tmp_path)
     flag = f"--{option.replace('_', '-')}"
     with pytest.raises(UserError, match=f"{flag} is 101, but .* only"):
-        load(ImageOptions("cifar10", root, **{option: 101}))
+        load(replace_options(ImageOptions("cifar10", root), **{option: 101}))
     with pytest.raises(UserError, match=f"{flag} is 100,001, but at most 100,000"):
-        load(ImageOptions("synthetic", None, **{option: 100_001}))
+        load(replace_options(ImageOptions("synthetic"), **{option: 100_001}))
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -110,7 +111,7 @@ def load(layout):
 
 def batch(loader):
     split, augmentation = load("python batches"), AUGMENTATIONS["crop-flip"]
-    loader = LoaderOptions(loader).create(split, augmentation, 8, seed=0)
+    loader = LoaderOptions(loader=loader).create(split, augmentation, 8, seed=0)
     return loader.read(*next(loader.epoch(0))).images.shape
 
 print(len(load("python batches")), len(load("class folders")), batch("resident"))

@@ -36,13 +36,13 @@ def _compare_epoch(dataset: Dataset, loader: str) -> list[Comparison]:
     split = dataset.train
     plan = plan_epoch(_CROP_FLIP, _SEED, _EPOCH, len(split))
     draws = np.stack([plan.draws[name] for name in ("top", "left", "flip")], axis=1).tolist()
-    indices = Split(split.images, np.arange(len(split), dtype=np.int32))
+    indices = Split(split.pixels, np.arange(len(split), dtype=np.int32))
     seen = np.zeros(len(split), int)
     wrong_values = wrong_labels = 0
     epochs = zip(_batches(split, loader), _batches(indices, loader), strict=True)
     for (images, labels), (_, order) in epochs:
         seen += np.bincount(order, minlength=len(split))
-        crops = np.stack([torch_crop(split.images[i], *draws[i]) for i in order])
+        crops = np.stack([torch_crop(split.pixels[i], *draws[i]) for i in order])
         wrong_values += _wrong_inputs(images, crops, dataset)
         wrong_labels += int((labels != split.labels[order]).sum())
     size = f"{LOADERS[loader].title}, an epoch of {len(split):,} images"
@@ -55,7 +55,7 @@ def _compare_epoch(dataset: Dataset, loader: str) -> list[Comparison]:
 
 
 def _batches(split: Split, loader: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    feed = LoaderOptions(loader).create(split, _CROP_FLIP, _BATCH_SIZE, _SEED)
+    feed = LoaderOptions(loader=loader).create(split, _CROP_FLIP, _BATCH_SIZE, _SEED)
     read = jax.jit(feed.read)
     for arguments in feed.epoch(_EPOCH):
         images, labels = read(*arguments)

@@ -1,0 +1,256 @@
+"""The layouts in which people keep pictures sorted into classes: each finds and lists itself."""
+
+import csv
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxresnet.data.dataset import OnProgress
+from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
+from jaxresnet.errors import UserError
+
+# torchvision.datasets.ImageFolder's.
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_TEST_NAMES = ("val", "validation", "test")
+# Beside or above the folder CLS-LOC, in Kaggle's copy.
+_SOLUTION, _CLASS_NAMES = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
+_RECORD_HEADER, _RECORD_FOOTER = 12, 4  # bytes: length and its checksum; the data's checksum
+
+Entry = tuple[str, int, int, str]  # a file's name, offset and length in bytes, class
+
+
+@dataclass(frozen=True)
+class PictureLayout(ABC):
+    """A copy of a data set.
+
+    Attributes:
+      root: the folder that names are relative to.
+    """
+
+    title: ClassVar[str]
+    root: Path
+
+    @classmethod
+    @abstractmethod
+    def find(cls, directory: Path) -> "PictureLayout | None":
+        """The copy that the directory holds."""
+
+    @abstractmethod
+    def watched(self) -> list[Path]:
+        """The files and folders that change with the list of pictures."""
+
+    @abstractmethod
+    def classes(self) -> list[str]:
+        """As entries name them."""
+
+    @abstractmethod
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+        """The pictures of "train" and of "test", in an order that is always the same.
+
+        Raises:
+          UserError: parts are missing, or damaged.
+        """
+
+    def class_names(self) -> dict[str, str]:
+        """Names for people, where there are any, by class."""
+        return {}
+
+    def read(self, classes: list[str], on_progress: OnProgress) -> dict[str, np.ndarray]:
+        """The list as arrays: names, offsets, lengths and labels of both splits.
+
+        Raises:
+          UserError: a picture is of none of the classes, a split is empty, or see `entries`.
+        """
+        numbers = {name: number for number, name in enumerate(classes)}
+        arrays = {}
+        for split, entries in self.entries(on_progress):
+            if not entries:
+                raise UserError(f"{self.root}: there are no {split} images in it")
+            names, offsets, lengths, labels = zip(*entries, strict=True)
+            if unknown := sorted({*labels} - {*numbers}):
+                raise UserError(
+                    f"{self.root}: {split} images are of unknown classes, such as "
+                    f"{', '.join(unknown[:5])}"
+                )
+            arrays |= {
+                f"{split}_names": np.array([os.fsencode(name) for name in names]),
+                f"{split}_offsets": np.array(offsets, np.int64),
+                f"{split}_lengths": np.array(lengths, np.int64),
+                f"{split}_labels": np.array([numbers[label] for label in labels], np.int32),
+            }
+        return arrays
+
+
+@dataclass(frozen=True)
+class ClassFolders(PictureLayout):
+    """train/<class>/* and val/<class>/*, by themselves or in the tree that Kaggle's archive has.
+
+    In Kaggle's tree val may hold all files at once, with their classes in LOC_val_solution.csv.
+    """
+
+    title = "class folders"
+
+    @classmethod
+    def find(cls, directory: Path) -> "ClassFolders | None":
+        for below in ("", "CLS-LOC", "Data/CLS-LOC", "ILSVRC/Data/CLS-LOC"):
+            root = directory / below
+            if (root / "train").is_dir() and cls(root)._test.is_dir():
+                return cls(root)
+        return None
+
+    @property
+    def _test(self) -> Path:
+        """The folder of evaluation images; the last of its names if there is none."""
+        folders = (self.root / name for name in _TEST_NAMES)
+        return next(filter(Path.is_dir, folders), self.root / _TEST_NAMES[-1])
+
+    def _beside(self, name: str) -> Path | None:
+        """Kaggle's file of that name: here, or up to where the folder ILSVRC lies."""
+        folders = (self.root, *self.root.absolute().parents[:3])
+        return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+    def watched(self) -> list[Path]:
+        folders = [self.root / "train", self._test]
+        files = filter(None, (self._beside(name) for name in (_SOLUTION, _CLASS_NAMES)))
+        return [*folders, *(path for each in folders for path in _folders(each)), *files]
+
+    def classes(self) -> list[str]:
+        return [folder.name for folder in _folders(self.root / "train")]
+
+    def class_names(self) -> dict[str, str]:
+        path = self._beside(_CLASS_NAMES)
+        lines = path.read_text(encoding="utf-8").splitlines() if path else []
+        return {name: title for name, _, title in (line.partition(" ") for line in lines)}
+
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+        train, test = (_folders(folder) for folder in (self.root / "train", self._test))
+        total = len(train) + (len(test) or 1)
+        yield "train", self._in_folders(train, lambda done: on_progress(done, total))
+        if test:
+            yield "test", self._in_folders(test, lambda done: on_progress(len(train) + done, total))
+        else:
+            yield "test", list(self._by_solution())
+            on_progress(total, total)
+
+    def _in_folders(self, folders: list[Path], report: Callable[[int], None]) -> list[Entry]:
+        entries: list[Entry] = []
+        for number, folder in enumerate(folders, 1):
+            name = f"{folder.parent.name}/{folder.name}"
+            entries += [(f"{name}/{file}", 0, size, folder.name) for file, size in _files(folder)]
+            report(number)
+        return entries
+
+    def _by_solution(self) -> Iterator[Entry]:
+        path = self._beside(_SOLUTION)
+        if path is None:
+            raise UserError(
+                f"{self._test} has no class folders, and there is no {_SOLUTION} beside ILSVRC, "
+                "which has the images' classes: fetch it from Kaggle's page, or sort the images "
+                "into folders by their classes"
+            )
+        with path.open(encoding="utf-8", newline="") as file:
+            # The class is the first word of what is to be predicted; boxes follow.
+            classes = {
+                row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)
+            }
+        for name, size in _files(self._test):
+            image = Path(name).stem
+            if image not in classes:
+                raise UserError(f"{self._test / name} is not in {path}: fetch both again")
+            yield f"{self._test.name}/{name}", 0, size, classes[image]
+
+
+@dataclass(frozen=True)
+class TfdsRecords(PictureLayout):
+    """As tensorflow_datasets prepares a set of classified images, in TFRecord files.
+
+    Pictures lie in the records as they were encoded, so that they can be read where they are.
+    """
+
+    title = "TFDS"
+
+    @classmethod
+    def find(cls, directory: Path) -> "TfdsRecords | None":
+        """ImageNet if it is among several sets, else the only one, in its newest version."""
+        sets: dict[str, Path] = {}
+        for pattern in ("", "*/", "*/*/", "*/*/*/"):
+            for path in sorted(directory.glob(f"{pattern}dataset_info.json")):
+                sets[path.parent.parent.name] = path.parent
+        for name in ("imagenet2012", *(sets if len(sets) == 1 else ())):
+            if name in sets:
+                return cls(sets[name])
+        return None
+
+    def watched(self) -> list[Path]:
+        return [path for path in self.root.iterdir() if path.is_file()]
+
+    def _info(self) -> Any:
+        return import_tfds().builder_from_directory(self.root).info
+
+    def classes(self) -> list[str]:
+        info, tfds = self._info(), import_tfds()
+        image, label = (info.features.get(key) for key in info.supervised_keys or (None, None))
+        kinds = isinstance(image, tfds.features.Image), isinstance(label, tfds.features.ClassLabel)
+        if not all(kinds):
+            raise UserError(f"{self.root} is a TFDS data set, but not one of images and classes")
+        return label.names
+
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+        info, names = self._info(), dict(enumerate(self.classes()))
+        test = next((name for name in ("validation", "val", "test") if name in info.splits), None)
+        if test is None or "train" not in info.splits:
+            raise UserError(
+                f"{self.root} has the splits {', '.join(info.splits)}: expected train, and "
+                "validation or test"
+            )
+        total, done = info.splits["train"].num_examples + info.splits[test].num_examples, 0
+        for name, split in (("train", info.splits["train"]), ("test", info.splits[test])):
+            entries = []
+            for shard in sorted(split.filenames):
+                for *place, label in self._in_shard(shard, *info.supervised_keys):
+                    entries.append((*place, names.get(label, str(label))))
+                    done += 1
+                    on_progress(done, total)
+            yield name, entries
+
+    def _in_shard(
+        self, shard: str, image_key: str, label_key: str
+    ) -> Iterator[tuple[str, int, int, int]]:
+        """Name, offset and length of its pictures, and their labels."""
+        tf = import_tensorflow()
+        position = 0
+        try:
+            for record in tf.data.TFRecordDataset(str(self.root / shard)).as_numpy_iterator():
+                features = tf.train.Example.FromString(record).features.feature
+                image = features[image_key].bytes_list.value[0]
+                (label,) = features[label_key].int64_list.value
+                offset = position + _RECORD_HEADER + record.index(image)
+                yield shard, offset, len(image), label
+                position += _RECORD_HEADER + len(record) + _RECORD_FOOTER
+        except (tf.errors.OpError, ValueError, IndexError) as error:
+            raise UserError(
+                f"{self.root / shard} cannot be read as TFRecords of encoded images: prepare the "
+                f"data set again ({str(error).partition(chr(10))[0]})"
+            ) from error
+
+
+LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(Path(entry.path) for entry in os.scandir(path) if entry.is_dir())
+
+
+def _files(folder: Path) -> Iterable[tuple[str, int]]:
+    """The images in a folder with their sizes in bytes, by name."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            (entry.name, entry.stat().st_size)
+            for entry in entries
+            if entry.name.lower().endswith(_SUFFIXES)
+        )

@@ -1,0 +1,199 @@
+"""Pictures of any size, in files or in memory: read when needed, and only as much as is seen.
+
+A JPEG is decoded no further than its view. Resizing is Pillow's antialiased bilinear filter, as in
+torchvision; what is no plain JPEG is decoded by Pillow as well.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxresnet import platform
+from jaxresnet.data.tensorflow import import_tensorflow
+from jaxresnet.data.views import Box, View
+from jaxresnet.errors import UserError
+
+_END_OF_JPEG = b"\xff\xd9"
+_TRAILER = 64  # bytes: a few files have some of another kind after their end
+_MARGIN = 2
+_RATIOS = (8, 4, 2, 1)  # at which JPEGs are decoded
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """Images in files, as a sequence; indexing with an array of indices chooses some.
+
+    Attributes:
+      root: the directory that names are relative to.
+      names: (n,) bytes, of files. offsets, lengths: (n,) int64, in bytes, of an image in its file.
+      fast: whether training views are decoded at a reduced scale where that has enough pixels,
+        and resized without antialiasing.
+    """
+
+    root: Path
+    names: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+    fast: bool = field(default=False, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, chosen: np.ndarray) -> "EncodedImages":
+        parts = (self.names[chosen], self.offsets[chosen], self.lengths[chosen])
+        return EncodedImages(self.root, *parts, fast=self.fast)
+
+    def name(self, index: int) -> str:
+        """For messages: the file's path, and the place of the image in a file of many."""
+        path = self.root / self.names[index].decode(errors="surrogateescape")
+        offset = self.offsets[index]
+        return f"{path} at byte {offset:,}" if offset else str(path)
+
+    def read(self, index: int) -> bytes:
+        path = self.root / self.names[index].decode(errors="surrogateescape")
+        with path.open("rb") as file:
+            file.seek(self.offsets[index])
+            return file.read(self.lengths[index])
+
+    def digest(self) -> bytes:
+        """SHA-256 over names and lengths, which stand for the pixels."""
+        digest = hashlib.sha256()
+        for name, length in zip(self.names.tolist(), self.lengths.tolist(), strict=True):
+            digest.update(b"%b\0%d\0" % (name, length))
+        return digest.digest()
+
+
+Images = np.ndarray | EncodedImages  # in memory: (n, height, width, 3) uint8
+
+
+def take_view(
+    images: Images, index: int, size: int, choose: Callable[[int, int, int], View]
+) -> np.ndarray:
+    """A view of an image, (size, size, 3) uint8. choose: (width, height, size) -> the view.
+
+    Raises:
+      UserError: the file is missing, damaged, or no image.
+    """
+    if isinstance(images, np.ndarray):
+        image = Image.fromarray(images[index])
+        return _resize(image, choose(*image.size, size), size)
+    try:
+        data = images.read(index)
+        image = Image.open(io.BytesIO(data))
+        view = choose(*image.size, size)
+        if not _is_plain_jpeg(image, data):
+            return _resize(image.convert("RGB"), view, size)
+        if images.fast and view.box == view.window:
+            pixels = _decode_fast(data, view.window, size)
+            return pixels[:, ::-1] if view.flip else pixels
+        return _resize(_decode_window(image, data, view.window), _within_window(view), size)
+    except Exception as error:  # decoders of damaged files raise almost anything
+        raise UserError(
+            f"{images.name(index)} cannot be decoded ({_first_line(error)}): replace the file, or "
+            "leave out up to N such files with --skip-damaged N"
+        ) from error
+
+
+def find_damaged(images: EncodedImages, on_progress: Callable[[int, int], None]) -> np.ndarray:
+    """The indices of images that cannot be decoded, int64, after decoding all of them."""
+
+    def is_damaged(index: int) -> bool:
+        try:
+            take_view(images, index, 1, _whole)
+        except UserError:
+            return True
+        return False
+
+    damaged = []
+    with ThreadPoolExecutor(platform.cpu_threads()) as pool:
+        for index, bad in enumerate(pool.map(is_damaged, range(len(images)))):
+            damaged += [index] * bad
+            on_progress(index + 1, len(images))
+    return np.array(damaged, np.int64)
+
+
+def _whole(width: int, height: int, _size: int) -> View:
+    box = Box(0, 0, width, height)
+    return View(box, box)
+
+
+def _is_plain_jpeg(image: Image.Image, data: bytes) -> bool:
+    """Three colours, and not cut short, which only decoding all of it would show otherwise."""
+    complete = _END_OF_JPEG in data[-_TRAILER:]
+    return image.format == "JPEG" and image.mode == "RGB" and complete
+
+
+def _decode_window(image: Image.Image, data: bytes, window: Box) -> Image.Image:
+    """A JPEG's pixels within the window, as they are in the whole picture.
+
+    Decoded with a margin, since colours, which are stored at half the resolution, are interpolated.
+    """
+    left, top, right, bottom = map(int, window)
+    first_column, first_row = max(0, left - _MARGIN), max(0, top - _MARGIN)
+    width = min(image.width, right + _MARGIN) - first_column
+    height = min(image.height, bottom + _MARGIN) - first_row
+    pixels = import_tensorflow().raw_ops.DecodeAndCropJpeg(
+        contents=data,
+        crop_window=[first_row, first_column, height, width],
+        channels=3,
+        dct_method="INTEGER_ACCURATE",  # as Pillow has it; TensorFlow's own default is coarser
+    )
+    rows = slice(top - first_row, bottom - first_row)
+    columns = slice(left - first_column, right - first_column)
+    return Image.fromarray(pixels.numpy()[rows, columns])
+
+
+def _within_window(view: View) -> View:
+    """The view of what lies in its window."""
+    left, top, right, bottom = view.window
+    box = Box(*np.subtract(view.box, (left, top, left, top)).tolist())
+    return View(box, Box(0, 0, right - left, bottom - top), view.flip)
+
+
+def _resize(image: Image.Image, view: View, size: int) -> np.ndarray:
+    """The pixels around a box take part if they lie in the window."""
+    if view.window != (0, 0, *image.size):
+        left, top, right, bottom = map(int, view.window)
+        image = image.crop((left, top, right, bottom))
+        view = _within_window(view)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=view.box))
+    return pixels[:, ::-1] if view.flip else pixels
+
+
+def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
+    """At the smallest scale that has at least size x size pixels, then plain bilinear."""
+    ratio = next(r for r in _RATIOS if r == 1 or min(window.width, window.height) >= r * size)
+    top, left, height, width = (
+        int(n) // ratio for n in (window.top, window.left, window.height, window.width)
+    )
+    return _fast_decoder(ratio, size)(data, [top, left, height, width]).numpy()
+
+
+@cache
+def _fast_decoder(ratio: int, size: int) -> Any:
+    """(data, crop window) -> (size, size, 3) uint8, as one call into TensorFlow."""
+    tf = import_tensorflow()
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((4,), tf.int32)])
+    def decode(data: Any, window: Any) -> Any:
+        pixels = tf.io.decode_and_crop_jpeg(
+            data, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
+        )
+        resized = tf.raw_ops.ResizeBilinear(
+            images=pixels[None], size=[size, size], half_pixel_centers=True
+        )
+        return tf.cast(tf.round(resized[0]), tf.uint8)
+
+    return decode
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]
