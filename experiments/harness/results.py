@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from experiments.harness.published import SOURCE, published
 from experiments.harness.run_directory import finish_run
 from experiments.harness.settings import Settings, SettingsT, Variant, make_variants
 from jaxresnet.data.dataset import Dataset
@@ -114,10 +113,10 @@ def describe_run(results: Results) -> str:
 
 def protocol_departures(settings: Settings, dataset: Dataset) -> list[str]:
     """How a run differs from the published ones; empty if its results may stand beside theirs."""
-    departed = departures(settings, type(settings)())
+    departed, protocol = departures(settings, type(settings)()), settings.protocol
     for name in dict.fromkeys(v.settings.optimizer.optimizer for v in make_variants(settings)):
-        if name not in published()["c6"]["lab-c"]:
-            departed.append(f"--optimizer {name}, with which no lab trained")
-    if not (dataset.name == SOURCE and dataset.published):
+        if name not in protocol.optimizers:
+            departed.append(f"--optimizer {name}, with which {protocol.authors} did not train")
+    if not (dataset.name == protocol.source and dataset.published):
         departed.append(f"{dataset.title} from {dataset.location} instead of the published set")
     return departed

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from experiments.harness.published import SOURCE, published
 from jaxresnet.data.loaders import LoaderOptions
 from jaxresnet.options import flag, option, options_of, parse_options, replace_options, unpublished
 from jaxresnet.train.checkpoint import CheckpointOptions
@@ -37,6 +38,14 @@ class OutputOptions(DirectoryOptions):
     """Write event files for TensorBoard to events/ (needs the extra tensorboard)."""
 
 
+class Protocol(NamedTuple):
+    """What was published, besides options: the source of images, the optimizers, and by whom."""
+
+    source: str
+    optimizers: tuple[str, ...]
+    authors: str
+
+
 @dataclass(frozen=True)
 class Settings(Recipe):
     """A recipe, and what its result does not depend on."""
@@ -48,6 +57,7 @@ class Settings(Recipe):
     QUICK: ClassVar[dict[str, Any]] = {
         "data": "synthetic", "width": 8, "epochs": 8, "batch_size": 32,
     }  # fmt: skip
+    protocol: ClassVar[Protocol] = Protocol(SOURCE, tuple(published()["c6"]["lab-c"]), "the labs")
     # Whether times are the result, so that what they depend on belongs to a run's identity.
     timed: ClassVar[bool] = False
 

@@ -105,11 +105,10 @@ def load_dataset(
             split = replace(split, images=replace(split.images, fast=options.decode == "fast"))
         return split
 
-    return replace(
-        dataset,
-        train=prepared(dataset.train, options.train_images, "train_images"),
-        test=prepared(dataset.test, options.eval_images, "eval_images"),
-    )
+    train = prepared(dataset.train, options.train_images, "train_images")
+    test = prepared(dataset.test, options.eval_images, "eval_images")
+    whole = (len(train), len(test)) == (len(dataset.train), len(dataset.test))
+    return replace(dataset, train=train, test=test, published=dataset.published and whole)
 
 
 def _leave_out_damaged(dataset: Dataset, limit: int, on_progress: OnProgress) -> Dataset:
