@@ -7,6 +7,7 @@ from experiments.harness.published import published
 from experiments.harness.results import Results, describe_run
 from experiments.harness.run import run_experiment
 from experiments.harness.talk import PROTOCOL_NOTE, TalkSettings
+from jaxresnet.data.imagenet import IMAGENET
 from jaxresnet.options import plural
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, make_table
@@ -15,7 +16,7 @@ from jaxresnet.train.figures import Record
 EXPERIMENT = "r2_training"
 SETTINGS = TalkSettings
 
-_IMAGES = 1_281_167  # that an epoch of the talk has
+_IMAGES = IMAGENET.sizes["train"]  # that an epoch of the talk has
 
 
 def main(arguments: list[str]) -> None:
@@ -76,10 +77,10 @@ def _compare_speed(results: Results[TalkSettings], rate: float) -> Claim:
     figures = published()["resnet152"]["batch_size"]
     minutes = dict(zip(figures["size"], figures["epoch_min"], strict=True))
     size = results.settings.training.batch_size
-    theirs = minutes.get(size, -1)
-    epoch = (
-        f"{theirs} min an epoch, {_IMAGES / theirs / 60:,.1f} images/s" if theirs > 0 else "none"
-    )
+    published_here = minutes.get(size, -1)
+    epoch = "no time published"
+    if published_here > 0:
+        epoch = f"{published_here} min an epoch, {_IMAGES / published_here / 60:,.1f} images/s"
     return claim(
         f"the talk, batch size {size}, RTX A6000: {epoch}",
         f"{_IMAGES / rate / 60:,.0f} min for as many images, {rate:,.1f} images/s",

@@ -17,7 +17,6 @@ from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
-_SIZES = (1_281_167, 50_000)  # of ImageNet's training and validation images
 _ACCEPTED = (
     "class folders (train/<class>/*.JPEG and val/<class>/*.JPEG), Kaggle's tree "
     "(ILSVRC/Data/CLS-LOC), or a directory that TFDS has prepared"
@@ -62,7 +61,7 @@ class Pictures(Source):
             train,
             test,
             f"{layout.root} ({layout.title})",
-            published=self.is_imagenet and (len(train), len(test)) == _SIZES,
+            published=self.sizes == {"train": len(train), "test": len(test)},
         )
 
     def _usual_directory(self) -> Path:
@@ -96,5 +95,6 @@ class Pictures(Source):
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
-IMAGENET = Pictures("ImageNet photographs", _MEAN, _STD, 224, "imagenet", is_imagenet=True)
-FOLDERS = Pictures("images in folders", _MEAN, _STD, 224, "folders", is_imagenet=False)
+_SIZES = {"train": 1_281_167, "test": 50_000}
+IMAGENET = Pictures("ImageNet photographs", _MEAN, _STD, 224, _SIZES, "imagenet", is_imagenet=True)
+FOLDERS = Pictures("images in folders", _MEAN, _STD, 224, {}, "folders", is_imagenet=False)

@@ -63,13 +63,9 @@ class SourceOptions:
 class ImageOptions(SourceOptions):
     """And how many of them."""
 
-    train_images: int | None = option(
-        None, affects="result", published=(None, CIFAR10.sizes["train"]), says="", at_least=1
-    )
+    train_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
     """Train on a fixed choice of so many images. None: all of them."""
-    eval_images: int | None = option(
-        None, affects="result", published=(None, CIFAR10.sizes["test"]), says="", at_least=1
-    )
+    eval_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     decode: Literal["exact", "fast"] = option(
         "exact", affects="result", published=True, says="{} decoding"
@@ -107,8 +103,7 @@ def load_dataset(
 
     train = prepared(dataset.train, options.train_images, "train_images")
     test = prepared(dataset.test, options.eval_images, "eval_images")
-    whole = (len(train), len(test)) == (len(dataset.train), len(dataset.test))
-    return replace(dataset, train=train, test=test, published=dataset.published and whole)
+    return replace(dataset, train=train, test=test)
 
 
 def _leave_out_damaged(dataset: Dataset, limit: int, on_progress: OnProgress) -> Dataset:

@@ -152,7 +152,7 @@ def test_workers_is_a_number_or_auto():
         ("--learning-rate nan", "--learning-rate must be above 0"),
         ("--learning-rate inf", "--learning-rate must be above 0 and finite, got inf"),
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
-        ("--data imagenet", "unknown data 'imagenet': choose one of auto, cifar10.*synthetic"),
+        ("--data imagenette", "unknown data 'imagenette': choose one of auto, cifar10.*synthetic"),
         ("--model resnet20", r"unknown model 'resnet20': choose one of resnet18.*resnet152"),
         ("--optimizer adamax", r"unknown optimizer 'adamax': choose one of sgd.*adam"),
     ],
