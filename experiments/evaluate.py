@@ -1,6 +1,6 @@
 """Test loss and top-1 of given weights, PyTorch's or this project's."""
 
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,8 +37,9 @@ class EvaluateSettings:
     weights: Annotated[Path, tyro.conf.arg(aliases=["--init-from"])] = unpublished(
         MISSING, affects="result"
     )
-    """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
-    run's directory (its newest checkpoint), or a directory of weights."""
+    """A .pth, .pt or .safetensors file by PyTorch's names, a run's directory (its newest
+    checkpoint), or a directory of weights. A run's are evaluated on its own data set, unless
+    another is asked for."""
     dtype: Literal["float32", "bfloat16"] = unpublished("float32", affects="result")
     """Of convolutions and activations."""
     batch_size: int = unpublished(128, affects="time", at_least=1)
@@ -70,7 +71,10 @@ def main(arguments: list[str]) -> None:
     output = settings.output
     run_directory.check_directory(output.out, EXPERIMENT)
     options, weights = load_model(settings.weights)
-    images = ImageOptions(**asdict(settings.source), eval_images=settings.eval_images)
+    source = settings.source
+    if source == SourceOptions():
+        source = _own_source(settings.weights) or source
+    images = ImageOptions(**asdict(source), eval_images=settings.eval_images)
     dataset = load_images(images, console)
     if options["num_classes"] != len(dataset.class_names):
         raise UserError(
@@ -109,6 +113,17 @@ def main(arguments: list[str]) -> None:
         introduction = f"{summary['network']}, in {settings.dtype}; {summary['machine']}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
         run_directory.finish_run(directory, summary)
+
+
+def _own_source(weights: Path) -> SourceOptions | None:
+    """Where the images came from that the weights were trained on, if they lie in a run."""
+    path = weights.expanduser().absolute()
+    for directory in (path, *path.parents):
+        if images := run_directory.read_settings(directory).get("all", {}).get("images"):
+            own = {f.name: images[f.name] for f in fields(SourceOptions) if f.name in images}
+            own["data_dir"] = own["data_dir"] and Path(own["data_dir"])
+            return SourceOptions(**own)
+    return None
 
 
 if __name__ == "__main__":

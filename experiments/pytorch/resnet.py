@@ -13,6 +13,7 @@ from torch import nn
 
 # What each convention calls a block's projection and the classifier.
 _NAMES = {"torchvision": ("downsample", "fc"), "kuangliu": ("shortcut", "linear")}
+_NORMS = {"batch": nn.BatchNorm2d, "none": lambda _features: nn.Identity()}
 
 
 class _Block(nn.Sequential):
@@ -36,7 +37,7 @@ class TorchResNet(nn.Sequential):
         stem: tuple[int, int, int, bool],
         *,
         num_classes: int = 10,
-        norm: bool = True,
+        norm: str = "batch",
         conv_bias: bool = False,
         width: int = 64,
         names: str = "torchvision",
@@ -51,7 +52,7 @@ class TorchResNet(nn.Sequential):
 
         def conv_norm(*shape: int) -> tuple[nn.Conv2d, nn.Module]:
             conv = nn.Conv2d(*shape, bias=conv_bias)
-            return conv, nn.BatchNorm2d(conv.out_channels) if norm else nn.Identity()
+            return conv, _NORMS[norm](conv.out_channels)
 
         def add_layers(owner: nn.Module, *shapes: tuple[int, ...]) -> None:
             """shapes: input features, output features, kernel size, stride, padding."""
@@ -105,15 +106,12 @@ class TorchResNet(nn.Sequential):
         return inputs
 
 
-def create_torch_model(
-    name: str, *, stem: str = "cifar", norm: str = "batch", **options: Any
-) -> TorchResNet:
+def create_torch_model(name: str, *, stem: str = "cifar", **options: Any) -> TorchResNet:
     """The twin of jaxresnet.models.resnet.create_model, for the same arguments."""
-    from jaxresnet.models.resnet import MODELS, NORMS, STEMS, Bottleneck
+    from jaxresnet.models.resnet import MODELS, STEMS, Bottleneck
 
     block, blocks = MODELS[name]
-    is_bottleneck, has_norm = block is Bottleneck, NORMS[norm] is not None
-    return TorchResNet(is_bottleneck, blocks, STEMS[stem], norm=has_norm, **options)
+    return TorchResNet(block is Bottleneck, blocks, STEMS[stem], **options)
 
 
 def numpy_tensors(module: nn.Module) -> dict[str, Any]:

@@ -40,6 +40,11 @@ STEMS: dict[str, Stem] = {
 NORMS: dict[str, type[BatchNorm] | None] = {"batch": BatchNorm, "none": None}
 
 
+def describe_norm(norm: str) -> str:
+    """One of NORMS for people."""
+    return f"{norm} normalisation" if NORMS[norm] else "without normalisation"
+
+
 class ConvNorm(nnx.Module):
     """A convolution, then normalisation unless the network has none."""
 
@@ -196,12 +201,16 @@ class ModelOptions:
     )
     """The layers before the first stage."""
     norm: Annotated[str, one_of(NORMS, "norm")] = option(
-        "batch",
-        affects="result",
-        published=True,
-        says=lambda norm: f"{norm} normalisation" if NORMS[norm] else "without normalisation",
+        "batch", affects="result", published=True, says=describe_norm
     )
     """The normalisation after each convolution."""
+    conv_bias: bool = option(
+        False,
+        affects="result",
+        published=True,
+        says=lambda biases: f"convolutions {'with' if biases else 'without'} biases",
+    )
+    """Give every convolution a bias; batch normalisation takes it off again."""
     width: int = option(64, affects="result", published=True, says="width {}", at_least=1)
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
     dtype: Literal["float32", "bfloat16"] = option(

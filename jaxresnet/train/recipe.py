@@ -34,9 +34,8 @@ class TrainingOptions:
     )
     """Of the initial weights, the order of images and their augmentation."""
     init_from: Path | None = _option(None, says="starting from {}")
-    """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
-    kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
-    weights. None: drawn from the seed."""
+    """Start from these weights: a .pth, .pt or .safetensors file by PyTorch's names, a run's
+    directory (its newest checkpoint), or a directory of weights. None: drawn from the seed."""
 
     def loss(self, logits: jax.Array, labels: Labels) -> jax.Array:
         """What training minimises the mean of: float32 (batch,), of logits (batch, classes)."""

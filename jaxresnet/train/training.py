@@ -50,7 +50,7 @@ def initial_weights(recipe: Recipe, dataset: Dataset) -> tuple[Network, Weights]
     model = recipe.model.create(len(dataset.class_names), recipe.training.seed)
     network, _, _ = split_model(model)
     drawn, path = weights_of(model), recipe.training.init_from
-    return network, drawn if path is None else load_weights(path, like=drawn)
+    return network, drawn if path is None else load_weights(path, recipe.model, like=drawn)
 
 
 def build_training(
