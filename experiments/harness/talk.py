@@ -1,4 +1,4 @@
-"""The protocol of the talk on ResNet-152, as far as it says; the rest is the paper's."""
+"""The protocol of the talk on ResNet-152, as far as it says; the rest is what is usual."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,9 +12,9 @@ from jaxresnet.train.recipe import TrainingOptions
 PROTOCOL = Protocol("imagenet", ("sgd",), "the talk")
 PROTOCOL_NOTE = (
     "The talk gives the network (its convolutions have biases), batches of 128, 2 workers, the "
-    "transforms and ImageNet. It does not say how it optimised: SGD with momentum 0.9, weight "
-    "decay 1e-4 and a rate of 0.1, divided by ten as training goes on, are He et al.'s (2015, "
-    "section 3.4); 90 epochs are as many as torchvision's reference takes."
+    "transforms and ImageNet, but not how it optimised. SGD with momentum 0.9, weight decay 1e-4 "
+    "and a rate of 0.1 that is divided by ten are He et al.'s (2015); 90 epochs, with the "
+    "divisions after 30, 60 and 80, are Goyal et al.'s (2017)."
 )
 
 

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxresnet import platform
+
 Record = dict[str, Any]  # a line of a log, by the names of its figures
 Steps = Sequence[Record]
 Labels = jax.Array | np.ndarray
@@ -47,7 +49,7 @@ class Figure:
     detail: bool = False  # left out of the table by epoch
     step: Callable[[StepOutputs], jax.Array] | None = None  # a scalar, inside the training step
     derived: Callable[[Record], float] | None = None  # from the other figures of a step
-    epoch: Callable[[Steps], float] | None = None  # from the records of an epoch's steps
+    epoch: Callable[[Steps], float | None] | None = None  # from the records of an epoch's steps
     # (batch,), of which the mean over all test images is taken.
     test: Callable[[jax.Array, Labels], jax.Array] | None = None
 
@@ -103,6 +105,7 @@ FIGURES = (
         "best_top1", "best\ntop-1", scale=100, detail=True,
         epoch=lambda steps: float(running_top1(steps).max()),
     ),
+    Figure("peak_memory", "peak\nMiB", digits=0, detail=True, epoch=lambda _: platform.peak_memory()),
     Figure("test_loss", "test\nloss", digits=3, axis="test loss", test=cross_entropy),
     Figure("test_top1", "test\ntop-1", scale=100, axis="test top-1 (%)", test=is_correct),
 )  # fmt: skip

@@ -121,7 +121,9 @@ class Trainer:
                 images = min(size, len(training.dataset.train) - batch * size)
                 step = epoch * per_epoch + batch
                 position = {"step": step, "epoch": epoch, "batch": batch, "images": images}
-                watcher.take_step(position, batches, take_step, sync=training.sync_each_step)
+                watcher.take_step(
+                    position, batches, take_step, sync=training.feeding.sync_each_step
+                )
                 add(watcher.completed())
                 if self.stop or self.checkpoints.is_due(step + 1):
                     add(watcher.wait())
@@ -138,7 +140,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> Record:
         state, training = self._state, self.training
         weights = state.params, state.batch_stats
-        batches = training.dataset.test, training.batch_size, training.loader.options
+        batches = training.dataset.test, training.batch_size, training.feeding
 
         def on_batch(number: int, images: int, figures: Record) -> None:
             self.stop.raise_if_set()

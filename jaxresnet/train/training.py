@@ -34,7 +34,7 @@ class Training:
     initial_state: TrainState
     loader: Loader
     steps_per_epoch: int  # a short last batch is a step too
-    sync_each_step: bool  # wait for each step before asking for the next batch
+    feeding: LoaderOptions  # by which the loader was made
 
     @property
     def epochs(self) -> int:
@@ -71,7 +71,7 @@ def build_training(
         initial_state=create_state(weights.params, weights.batch_stats, optimizer),
         loader=loader.create(dataset.train, augment, options.batch_size, options.seed),
         steps_per_epoch=steps_per_epoch,
-        sync_each_step=loader.sync_each_step,
+        feeding=loader,
     )
 
 
