@@ -105,7 +105,10 @@ FIGURES = (
         "best_top1", "best\ntop-1", scale=100, detail=True,
         epoch=lambda steps: float(running_top1(steps).max()),
     ),
-    Figure("peak_memory", "peak\nMiB", digits=0, detail=True, epoch=lambda _: platform.peak_memory()),
+    Figure(
+        "peak_memory", "peak\nMiB", digits=0, detail=True,
+        epoch=lambda _steps: platform.peak_memory(),
+    ),
     Figure("test_loss", "test\nloss", digits=3, axis="test loss", test=cross_entropy),
     Figure("test_top1", "test\ntop-1", scale=100, axis="test top-1 (%)", test=is_correct),
 )  # fmt: skip
