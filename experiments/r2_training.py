@@ -6,7 +6,7 @@ from experiments.harness.epochs import Group, epoch_table, plot_learning
 from experiments.harness.published import published
 from experiments.harness.results import Results, describe_run
 from experiments.harness.run import run_experiment
-from experiments.harness.talk import PROTOCOL_NOTE, TalkSettings
+from experiments.harness.talk_settings import PROTOCOL_NOTE, TalkSettings
 from jaxresnet.data.imagenet import IMAGENET
 from jaxresnet.options import plural
 from jaxresnet.report.document import Claim, Report
