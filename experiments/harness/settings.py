@@ -27,11 +27,18 @@ class DirectoryOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions(DirectoryOptions):
-    """And what else comes out."""
+class QuickOptions(DirectoryOptions):
+    """And how much is asked for."""
 
     quick: bool = unpublished(False, affects="nothing")
-    """Change the defaults to a small run on built-in images, two or three minutes on two cores."""
+    """Change the defaults to a small run, on built-in images if on any: two or three minutes on two
+    cores at most."""
+
+
+@dataclass(frozen=True)
+class OutputOptions(QuickOptions):
+    """And what else comes out."""
+
     verbose: bool = unpublished(False, affects="nothing")
     """Print what was switched on to make it fast, and why that is safe."""
     tensorboard: bool = unpublished(False, affects="nothing")
