@@ -183,7 +183,8 @@ def make_layer_table(counted: CountedMemory) -> Table:
             inputs = int(bool(layer.weights) and not layer.shares_input)
             for index, shape in enumerate(counted.kept[layer.name]):
                 role = "input" if index < inputs else "rectified output"
-                name = ".".join(map(str, layer.path[3:] or layer.path[-1:]))
+                inner = layer.path[3:] if "stages" in layer.path else layer.path[-1:]
+                name = ".".join(map(str, inner)) or "the block"
                 size = part.times * math.prod(shape) * counted.value_bytes
                 label = f"{part.title}: {role} of {name}"
                 rows.append([label, str(list(shape)), str(part.times), number(size / MIB, 3)])
