@@ -127,8 +127,8 @@ def make_part_table(counted: CountedMemory) -> Table:
         "What the backward pass needs of one image, by part of the network",
         ["part", "times", "MiB here", "%", "MiB in the\ntalk's list"],
         rows,
-        "Here: each array once, of the network that this run trains. The talk's list: ResNet-152 "
-        "in float32, by 4 bytes a value.",
+        "Here: each array once, of the network that this run trains, if none is computed again. "
+        "The talk's list: ResNet-152 in float32, by 4 bytes a value.",
     )
 
 
@@ -192,6 +192,6 @@ def make_layer_table(counted: CountedMemory) -> Table:
         "What the backward pass needs of one image, layer by layer",
         ["array", "shape", "times", "MiB"],
         rows,
-        "[height, width, channels]. MiB: of all equal blocks. A layer that is missing takes an "
-        "array that another keeps.",
+        "Shapes: [height, width, channels]. MiB: of all equal blocks. A layer that is missing "
+        "takes an array that another keeps.",
     )
