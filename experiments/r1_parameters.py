@@ -125,7 +125,7 @@ def _walk_claims(network: Network) -> list[Claim]:
     without = network.parameters - figures["parameters_with_conv_bias"]
     return [
         claim(
-            f"in ResNet-152 {', '.join(map(str, said))} equal blocks follow the first ones",
+            f"after the first block of each stage, {', '.join(map(str, said))} equal ones",
             ", ".join(map(str, repeats)),
             repeats == said,
         ),

@@ -156,7 +156,7 @@ def _explain(findings: MemoryFindings) -> list[str]:
         sentences.append(
             f"The compiled step takes {_mib(compiled.per_image)} MiB an image, "
             f"{_mib(abs(more))} {'more' if more > 0 else 'less'} than that"
-            + (", for gradients of activations and other temporaries" if more > 0 else "")
+            + (" in temporaries, such as gradients of activations" if more > 0 else "")
             + f", and {_mib(compiled.fixed)} MiB besides, {_mib(abs(less))} "
             + ("less: not all gradients live at once." if less > 0 else "more.")
         )

@@ -127,8 +127,8 @@ def make_part_table(counted: CountedMemory) -> Table:
         "What the backward pass needs of one image, by part of the network",
         ["part", "times", "MiB here", "%", "MiB in the\ntalk's list"],
         rows,
-        "Here: each array once, of the network that this run trains. The talk's list: ResNet-152 "
-        "in float32, by 4 bytes a value.",
+        "Here: each array once, of the network that this run trains, if none is computed again. "
+        "The talk's list: ResNet-152 in float32, by 4 bytes a value.",
     )
 
 
@@ -183,7 +183,8 @@ def make_layer_table(counted: CountedMemory) -> Table:
             inputs = int(bool(layer.weights) and not layer.shares_input)
             for index, shape in enumerate(counted.kept[layer.name]):
                 role = "input" if index < inputs else "rectified output"
-                name = ".".join(map(str, layer.path[3:] or layer.path[-1:]))
+                inner = layer.path[3:] if "stages" in layer.path else layer.path[-1:]
+                name = ".".join(map(str, inner)) or "the block"
                 size = part.times * math.prod(shape) * counted.value_bytes
                 label = f"{part.title}: {role} of {name}"
                 rows.append([label, str(list(shape)), str(part.times), number(size / MIB, 3)])
@@ -191,6 +192,6 @@ def make_layer_table(counted: CountedMemory) -> Table:
         "What the backward pass needs of one image, layer by layer",
         ["array", "shape", "times", "MiB"],
         rows,
-        "[height, width, channels]. MiB: of all equal blocks. A layer that is missing takes an "
-        "array that another keeps.",
+        "Shapes: [height, width, channels]. MiB: of all equal blocks. A layer that is missing "
+        "takes an array that another keeps.",
     )

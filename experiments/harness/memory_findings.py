@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from experiments.harness.counted_memory import CountedMemory
 from experiments.harness.memory_lines import (
     GIB,
@@ -83,8 +85,8 @@ def make_summary_table(findings: MemoryFindings) -> Table:
         "ten batch sizes. Counted: what the backward pass needs of an image; and parameters, "
         "gradients, optimizer state and statistics. Compiled: all buffers of the compiled step, by "
         "XLA. Measured: the most that the device's allocator held; on a CPU the process, less what "
-        "it held before the weights were drawn. Lines are fitted to the table by batch size, which "
-        f"misses them by so much at most: {_misfits(findings)}.",
+        "it held before the weights were drawn. With batch 1: by the line. Lines are fitted to the "
+        f"table by batch size, which misses them by so much at most: {_misfits(findings)}.",
     )
 
 
@@ -175,19 +177,14 @@ def make_buffer_table(findings: MemoryFindings) -> Table:
 def plot_memory(path: Path, step: str, findings: MemoryFindings) -> None:
     """Each over the batch size, both axes logarithmic; the talk's dashed. step: which, in words."""
     lines, card = findings.lines, a6000_memory()
-    tried = sorted({1, *(step.batch_size for step in findings.steps)})
+    sizes = [2**power for power in range(int(np.log2(max(card))) + 1)]
 
     def curve(title: str, points: Mapping[int, float], colour: int) -> Curve:
-        sizes = sorted(points)
-        values = [points[size] / MIB for size in sizes]
-        return Curve(title, values, colour, title in (TALK, CARD), x=sizes)
+        x = sorted(points)
+        return Curve(title, [points[n] / MIB for n in x], colour, title in (TALK, CARD), x=x)
 
-    series = {
-        CARD: card,
-        TALK: {size: lines[TALK].at(size) for size in card},
-        COUNTED: {size: lines[COUNTED].at(size) for size in tried},
-        **findings.points,
-    }
+    computed = {title: {n: lines[title].at(n) for n in sizes} for title in (TALK, COUNTED)}
+    series = {CARD: card, **computed, **findings.points}
     curves = [curve(*item, colour) for colour, item in enumerate(series.items()) if item[1]]
     plot_curves(
         path,

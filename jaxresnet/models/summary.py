@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxresnet.models.layers import BatchNorm, Conv, Linear
@@ -101,7 +102,7 @@ def list_layers(model: ResNet, image_size: int) -> list[Layer]:
                 input_shape=x.shape[1:],
                 output_shape=output.shape[1:],
                 shares_input=any(x is other for other in inputs),
-                weights={name: jax.eval_shape(to_torch_axes, own[name]).shape for name in names},
+                weights={name: _torch_axes(own[name].shape) for name in names},
             )
             layers.append(layer)
             if layer.weights:
@@ -127,13 +128,17 @@ def list_layers(model: ResNet, image_size: int) -> list[Layer]:
     return layers
 
 
+def _torch_axes(shape: Shape) -> Shape:
+    return to_torch_axes(np.broadcast_to(np.float32(0), shape)).shape
+
+
 def kept_for_backward(layers: list[Layer]) -> dict[str, list[Shape]]:
     """The arrays that a training step keeps of the forward pass of one image, by layer's name.
 
     A convolution, a batch norm and the linear layer keep their inputs, unless an earlier one did.
     A rectifier keeps its output, which is the input of such a layer, but for two: the stem's where
     a max pool takes it, and the last block's. By the gradients of jaxresnet.kernels, without
-    rematerialisation.
+    rematerialisation. PyTorch keeps the same, and where each maximum of the max pool was.
     """
     kept = {
         layer.name: [layer.input_shape] if layer.weights and not layer.shares_input else []
