@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.harness.counted_memory import CountedMemory
+from experiments.harness.measured_steps import StepMemory
 from experiments.harness.memory_lines import (
     GIB,
     MIB,
@@ -15,7 +16,6 @@ from experiments.harness.memory_lines import (
     talk_rule,
 )
 from experiments.harness.published import published
-from experiments.harness.step_memory import StepMemory
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import MISSING, Column, Table, make_table, number
 
