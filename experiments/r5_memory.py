@@ -11,6 +11,7 @@ from experiments.harness import counted_memory, memory_findings
 from experiments.harness.claims import OTHER_PROTOCOL, claim
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.environment import describe_software
+from experiments.harness.measured_steps import StepSettings, measure_steps
 from experiments.harness.memory_findings import (
     CARD,
     COMPILED,
@@ -23,7 +24,6 @@ from experiments.harness.memory_lines import GIB, MIB, a6000_memory, parse_size,
 from experiments.harness.published import published
 from experiments.harness.run_directory import default_directory, finish_run, open_run_directory
 from experiments.harness.settings import QuickOptions, parse_settings
-from experiments.harness.step_memory import StepSettings, measure_steps
 from jaxresnet.errors import TrainingFailed
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.options import (
@@ -93,7 +93,8 @@ def main(arguments: list[str]) -> None:
     ):
         say(console, f"{EXPERIMENT}: {name}; results in {directory}")
         counted = counted_memory.count_memory(settings)
-        steps = measure_steps(settings, settings.memory.batch_sizes, directory, console)
+        log = directory / "batch_sizes.jsonl"
+        steps = measure_steps(settings, settings.memory.batch_sizes, log, console)
         if all(step.error for step in steps):
             raise TrainingFailed("no batch size fits: try smaller --batch-sizes")
         findings = MemoryFindings(

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.harness.counting import count_optimizer_state
+from experiments.harness.measured_steps import StepSettings
 from experiments.harness.memory_lines import MIB, MemoryLine, listed_values, talk_line
 from experiments.harness.parts import Part, list_parts
 from experiments.harness.published import published
-from experiments.harness.step_memory import CLASSES, StepSettings
+from experiments.harness.step_memory import CLASSES
 from jaxresnet.models.layers import Conv
 from jaxresnet.models.summary import (
     Layer,

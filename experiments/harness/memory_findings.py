@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.harness.counted_memory import CountedMemory
+from experiments.harness.measured_steps import StepMemory
 from experiments.harness.memory_lines import (
     GIB,
     MIB,
@@ -17,7 +18,6 @@ from experiments.harness.memory_lines import (
     talk_rule,
 )
 from experiments.harness.published import published
-from experiments.harness.step_memory import StepMemory
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import MISSING, Column, Table, make_table, number
 

@@ -1,4 +1,4 @@
-"""The memory of this process, in bytes, from Linux's /proc where there is one."""
+"""The memory of this process and of the machine, in bytes, from Linux's /proc if there is one."""
 
 import resource
 import sys
@@ -20,6 +20,15 @@ def restart_peak() -> None:
     """Lets peak_memory begin anew, where the kernel can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def available_memory() -> int | None:
+    """What the machine can still give without swapping; None without /proc."""
+    try:
+        meminfo = Path("/proc/meminfo").read_text(encoding="utf-8")
+        return int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        return None
 
 
 def _read(name: str) -> int:

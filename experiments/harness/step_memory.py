@@ -1,154 +1,39 @@
-"""The memory of one training step, for each batch size measured in a process of its own.
+"""Measures one training step: its memory and its time, with one batch size.
 
-That process is `python -m experiments.harness.step_memory`: it compiles the step, takes a few of
-them on made-up images, and adds what it finds to a log as soon as it knows it.
+It compiles the step, takes a few of them on made-up images unless they would not fit, and adds what
+it finds to a log as soon as it knows it. See measured_steps, which starts it as
+`python -m experiments.harness.step_memory`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import time
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
-from rich.console import Console
 
-from experiments.harness.command import run_command, say
-from experiments.harness.process_memory import held_memory, peak_memory, restart_peak
+from experiments.harness.command import run_command
+from experiments.harness.measured_steps import StepMemory, StepSettings, WorkerSettings, too_large
+from experiments.harness.process_memory import (
+    available_memory,
+    held_memory,
+    peak_memory,
+    restart_peak,
+)
 from experiments.harness.published import published
-from experiments.harness.subprocesses import subprocess_status
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
-from jaxresnet.errors import TrainingFailed
-from jaxresnet.models.resnet import ModelOptions
-from jaxresnet.optim import OptimizerOptions
-from jaxresnet.options import command_line, option, parse_options, replace_options, unpublished
-from jaxresnet.train.log import append_json_line, read_json_lines
-from jaxresnet.train.recipe import TrainingOptions
+from jaxresnet.options import parse_options
+from jaxresnet.train.log import append_json_line
 from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.step import make_train_step
 
 CLASSES = 1000
 
-_WORKER = "harness.step_memory"
-_LOG = "batch_sizes.jsonl"
-_STEPS = 2  # the first takes memory that the others find again
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's name for it
-# Compiling is measured too; and the allocator of a GPU shall take what it needs, no more.
-_ENVIRONMENT = {
-    "JAX_ENABLE_COMPILATION_CACHE": "false",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-}
-
-
-@dataclass(frozen=True)
-class SizeOptions:
-    """The images."""
-
-    image_size: int = option(
-        224, affects="result", published=True, says="{} pixels", always=True, at_least=1
-    )
-    """Pixels a side."""
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """A training step of the talk's network."""
-
-    model: ModelOptions = ModelOptions(model="resnet152", stem="imagenet")
-    optimizer: OptimizerOptions = OptimizerOptions()
-    training: TrainingOptions = TrainingOptions()
-    images: SizeOptions = SizeOptions()
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """For the process that measures."""
-
-    log: Path = unpublished(Path(_LOG), affects="nothing")
-    """Where it adds its lines."""
-
-
-@dataclass(frozen=True)
-class WorkerSettings(StepSettings):
-    worker: WorkerOptions = WorkerOptions()
-
-
-@dataclass(frozen=True)
-class StepMemory:
-    """What a step of one batch size needs, in bytes.
-
-    Attributes:
-      machine: in words. backend: JAX's name of its kind of device.
-      buffers: of the compiled program, by kind: arguments, outputs, temporaries, and those of
-        the outputs that are arguments, aliased. None if the backend does not tell.
-      compile_peak: the most that the process held until the step was compiled.
-      before: what it held then, before the weights were drawn.
-      peak: the most of the steps: of the device's allocator, on a CPU of the process.
-      error: why there is no peak.
-    """
-
-    batch_size: int
-    machine: str = ""
-    backend: str = ""
-    buffers: dict[str, int] | None = None
-    compile_peak: int | None = None
-    before: int | None = None
-    peak: int | None = None
-    error: str = ""
-
-    @property
-    def measured(self) -> int | None:
-        """The peak; on a CPU without what the process held before, the compiler's above all."""
-        if self.peak is None or self.before is None:
-            return None
-        return self.peak - self.before if self.backend == "cpu" else self.peak
-
-    @property
-    def compiled(self) -> int | None:
-        """All buffers of the compiled program."""
-        if self.buffers is None:
-            return None
-        made = sum(self.buffers[kind] for kind in ("arguments", "outputs", "temporaries"))
-        return made - self.buffers["aliased"]
-
-
-def measure_steps(
-    settings: StepSettings, batch_sizes: Sequence[int], directory: Path, console: Console
-) -> list[StepMemory]:
-    """Measures each batch size that an earlier start in the directory did not.
-
-    What does not fit has its error, and the others are measured.
-
-    Raises:
-      TrainingFailed: a step failed for another reason than memory, which is printed.
-      Stopped: a signal came.
-    """
-    path = directory / _LOG
-    step = StepSettings(*(getattr(settings, each.name) for each in fields(StepSettings)))
-    for size in batch_sizes:
-        if _read(path, size).peak is not None:
-            continue
-        say(console, f"batch size {size}: compiling, and two steps …")
-        arguments = command_line(replace_options(step, batch_size=size))
-        status = subprocess_status(_WORKER, [*arguments, "--log", str(path)], _ENVIRONMENT)
-        if status > 0:
-            raise TrainingFailed(f"batch size {size} failed: its message is above")
-        if status < 0:
-            append_json_line(path, {"batch_size": size, "error": f"ended by signal {-status}"})
-    return [_read(path, size) for size in batch_sizes]
-
-
-def _read(path: Path, batch_size: int) -> StepMemory:
-    """From all lines of that batch size, later ones over earlier ones."""
-    record: dict[str, Any] = {"batch_size": batch_size}
-    for line in read_json_lines(path):
-        if line["batch_size"] == batch_size:
-            record |= line
-    return StepMemory(**record)
 
 
 def compile_step(settings: StepSettings) -> jax.stages.Compiled:
@@ -193,17 +78,38 @@ def draw_state(settings: StepSettings) -> TrainState:
     return create_state(params, batch_stats, make_optimizer(settings))
 
 
-def take_steps(settings: StepSettings, compiled: jax.stages.Compiled, state: TrainState) -> None:
-    """On black images, from a state that is used up."""
+def take_steps(
+    settings: StepSettings, compiled: jax.stages.Compiled, state: TrainState, steps: int
+) -> list[float]:
+    """One step and then so many, whose seconds it returns.
+
+    On black images that are on the device before, from a state that is used up.
+    """
     batch = jax.device_put([np.zeros(s.shape, s.dtype) for s in _batch_shapes(settings)])
-    for _ in range(_STEPS):
+    ends = []
+    for _ in range(1 + steps):
         state, metrics = compiled(state, *batch)
-        jax.block_until_ready(metrics)
+        jax.block_until_ready((state, metrics))
+        ends.append(time.perf_counter())
+    return np.diff(ends).tolist()
+
+
+def _room(limit: float | None) -> float | None:
+    """See StepMemory.room; of a device's own memory if it has some, else of the machine's."""
+    allocator = jax.local_devices()[0].memory_stats()
+    if allocator:
+        held, total = allocator["bytes_in_use"], allocator.get("bytes_limit")
+        free = None if total is None else total - held
+    else:
+        held, free = held_memory(), available_memory()
+    bounds = [free, None if limit is None else max(0.0, limit - held)]
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def main(arguments: list[str]) -> None:
     """Measures one batch size, that of the command line, and adds lines to the log."""
-    settings = parse_options(WorkerSettings, f"python -m experiments.{_WORKER}", "", arguments)
+    command = "python -m experiments.harness.step_memory"
+    settings = parse_options(WorkerSettings, command, __doc__ or "", arguments)
 
     def add(**found: Any) -> None:
         size = {"batch_size": settings.training.batch_size}
@@ -211,21 +117,29 @@ def main(arguments: list[str]) -> None:
 
     add(machine=platform.machine(), backend=jax.default_backend(), error="")
     try:
-        compiled = compile_step(settings)
-        buffers, compile_peak = buffer_sizes(compiled), peak_memory()
-        platform.release_unused_memory()
-        add(buffers=buffers, compile_peak=compile_peak, before=held_memory())
-        state = draw_state(settings)
-        platform.release_unused_memory()
-        restart_peak()
-        take_steps(settings, compiled, state)
+        _measure(settings, add)
     except jax.errors.JaxRuntimeError as error:
         if _OUT_OF_MEMORY not in str(error):
             raise
         add(error="out of memory")
-    else:
-        allocator = jax.local_devices()[0].memory_stats() or {}
-        add(peak=allocator.get("peak_bytes_in_use", peak_memory()))
+
+
+def _measure(settings: WorkerSettings, add: Callable[..., None]) -> None:
+    compiled = compile_step(settings)
+    buffers, compile_peak = buffer_sizes(compiled), peak_memory()
+    platform.release_unused_memory()
+    room = _room(settings.measuring.limit)
+    add(buffers=buffers, compile_peak=compile_peak, before=held_memory(), room=room)
+    needed = StepMemory(settings.training.batch_size, buffers=buffers).compiled
+    if needed is not None and room is not None and needed > room:
+        add(error=too_large(needed, room))
+        return
+    state = draw_state(settings)
+    platform.release_unused_memory()
+    restart_peak()
+    seconds = take_steps(settings, compiled, state, settings.measuring.steps)
+    allocator = jax.local_devices()[0].memory_stats() or {}
+    add(peak=allocator.get("peak_bytes_in_use", peak_memory()), seconds=seconds)
 
 
 if __name__ == "__main__":

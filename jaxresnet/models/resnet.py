@@ -36,6 +36,8 @@ STEMS: dict[str, Stem] = {
     "imagenet": Stem(7, 2, 3, pool=True),  # the paper's
 }
 
+Dtype = Literal["float32", "bfloat16"]
+
 # What follows each convolution.
 NORMS: dict[str, type[BatchNorm] | None] = {"batch": BatchNorm, "none": None}
 
@@ -213,9 +215,7 @@ class ModelOptions:
     """Give every convolution a bias; batch normalisation takes it off again."""
     width: int = option(64, affects="result", published=True, says="width {}", at_least=1)
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
-    dtype: Literal["float32", "bfloat16"] = option(
-        "float32", affects="result", published=True, says="{}", always=True
-    )
+    dtype: Dtype = option("float32", affects="result", published=True, says="{}", always=True)
     """Of convolutions and activations; parameters and statistics stay float32."""
     convolution: Annotated[str, one_of(CONVOLUTIONS, "convolution")] = option(
         "fast", affects="result", published=False, says="{} convolutions"
