@@ -138,8 +138,7 @@ class Trainer:
         self.checkpoints.save(self._state)
 
     def _evaluate(self, epoch: int) -> Record:
-        state, training = self._state, self.training
-        weights = state.params, state.batch_stats
+        training = self.training
         batches = training.dataset.test, training.batch_size, training.feeding
 
         def on_batch(number: int, images: int, figures: Record) -> None:
@@ -148,4 +147,4 @@ class Trainer:
             self.log.add("test_batches", training.series, line)
             self.progress.evaluated(images)
 
-        return evaluate(self._programs.evaluate, *weights, *batches, on_batch)
+        return evaluate(self._programs.evaluate, *self._state.evaluated, *batches, on_batch)
