@@ -47,6 +47,7 @@ def report(results: Results[TalkSettings]) -> Report:
             "time.",
         ],
         claims=[_compare_speed(results, images / seconds)],
+        publisher=results.settings.protocol.authors,
     )
 
 
@@ -61,9 +62,8 @@ def _speed_table(results: Results[TalkSettings]) -> Table:
         Column[Record]("compute", lambda row: row["compute"], 1),
         Column[Record]("peak\nMiB", lambda row: row["peak_memory"], 0),
     ]
-    needs = " and ".join(
-        dict.fromkeys(f"{start['step_memory']:,.0f} MiB" for start in results.series[0].starts)
-    )
+    sizes = [start["step_memory"] for start in results.series[0].starts if start["step_memory"]]
+    needs = " and ".join(dict.fromkeys(f"{size:,.0f} MiB" for size in sizes)) or "what is unknown"
     note = (
         f"Times in seconds. Peak: of memory, so far. By the compiler a step needs {needs}: "
         "arguments, results and what lies between."
@@ -82,7 +82,7 @@ def _compare_speed(results: Results[TalkSettings], rate: float) -> Claim:
     if published_here > 0:
         epoch = f"{published_here} min an epoch, {_IMAGES / published_here / 60:,.1f} images/s"
     return claim(
-        f"the talk, batch size {size}, RTX A6000: {epoch}",
+        f"batch size {size} on an RTX A6000: {epoch}",
         f"{_IMAGES / rate / 60:,.0f} min for as many images, {rate:,.1f} images/s",
         None,
         f"times depend on the device; this is {results.starts('machine')}",

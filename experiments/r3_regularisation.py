@@ -1,12 +1,12 @@
 """R3: what regularisers do to the gap between training and validation."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
-from typing import Annotated, Any, NamedTuple
+from statistics import fmean
+from typing import Annotated, Any
 
 import numpy as np
+from scipy import stats
 
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
@@ -20,7 +20,7 @@ from jaxresnet.optim import OptimizerOptions
 from jaxresnet.options import one_of, option, options_of, plural, replace_options, unpublished
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.plots import Curve, plot_curves
-from jaxresnet.report.tables import MISSING, Column, Table, make_table, mean_and_deviation
+from jaxresnet.report.tables import Column, Table, make_table, mean_and_deviation
 from jaxresnet.train.figures import BY_NAME
 
 EXPERIMENT = "r3_regularisation"
@@ -38,7 +38,7 @@ REGULARISERS: dict[str, tuple[str, Callable[["RegulariserOptions"], dict[str, An
     ),
 }
 _NONE = "none"
-_ERRORS = 2  # standard errors of a difference, beyond which it is taken for more than chance
+_LEVEL = 0.05  # of significance
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def report(results: Results[R3Settings]) -> Report:
         ],
         claims=_claims(results, groups),
         details=[epoch_table(results, list(groups.values()))],
+        publisher=results.settings.protocol.authors,
     )
 
 
@@ -193,60 +194,54 @@ def _plot(results: Results[R3Settings], groups: Sequence[Group], figure: str) ->
     return name
 
 
-class Difference(NamedTuple):
-    """Of two means, with its standard error over the seeds."""
+def _is_greater(first: Sequence[float], second: Sequence[float] | float) -> bool | None:
+    """Whether the mean over the seeds is, by more than chance; None of fewer than two seeds.
 
-    mean: float
-    error: float
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is above zero by more than chance."""
-        return self.mean > _ERRORS * self.error
-
-    def show(self, scale: float, digits: int) -> str:
-        return f"{scale * self.mean:+.{digits}f} ± {scale * self.error:.{digits}f}"
-
-
-def _difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
-    """None with fewer than two seeds."""
-    if min(len(first), len(second)) < 2:
+    Welch's t-test; of a number, Student's.
+    """
+    values = [first] if isinstance(second, float) else [first, second]
+    if min(map(len, values)) < 2:
         return None
-    error = math.sqrt(sum(variance(values) / len(values) for values in (first, second)))
-    return Difference(fmean(first) - fmean(second), error)
+    if isinstance(second, float):
+        _, chance = stats.ttest_1samp(first, second, alternative="greater")
+    else:
+        _, chance = stats.ttest_ind(first, second, equal_var=False, alternative="greater")
+    return bool(chance < _LEVEL)
 
 
 def _claims(results: Results[R3Settings], groups: dict[str, Group]) -> list[Claim]:
-    """What the talk says, against trainings without a regulariser.
+    """What the talk says, against trainings without a regulariser, by the last epoch.
 
-    A difference counts if it is more than two standard errors over the seeds; of a single seed
-    nothing can be said.
+    A difference counts if it is significant over the seeds at level 0.05. Of a single seed, or
+    where the network does not overfit without one, nothing can be said.
     """
     if _NONE not in groups:
         return []
     without, epoch = groups[_NONE], results.epochs - 1
-    claims, one_seed = [], "two seeds at least are needed"
+    overfits = _is_greater(_gaps(without, "loss", epoch), 0.0)
+    reason = "two seeds at least are needed" if overfits is None else "nothing overfits here"
+    claims = []
     for name, group in groups.items():
         if name == _NONE:
             continue
-        narrower = _difference(_gaps(without, "loss", epoch), _gaps(group, "loss", epoch))
+        gaps = [_gaps(each, "loss", epoch) for each in (without, group)]
         claims.append(
             claim(
-                f"the talk: {group.title} works against overfitting",
-                f"the gap in loss is narrower by {narrower.show(1, 3) if narrower else MISSING}",
-                narrower and narrower.counts,
-                "by no more than chance" if narrower else one_seed,
+                f"{group.title} works against overfitting",
+                f"the gap in loss is {fmean(gaps[1]):.3f}, and {fmean(gaps[0]):.3f} without",
+                _is_greater(*gaps) if overfits else None,
+                "no more than chance" if overfits else reason,
             )
         )
         if name.startswith("dropout") and results.settings.model.norm == "batch":
-            better = _difference(*(g.values("test_top1", epoch) for g in (group, without)))
-            shown = better.show(100, 1) if better else MISSING
+            top1s = [each.values("test_top1", epoch) for each in (group, without)]
+            helps = _is_greater(*top1s) if overfits else None
             claims.append(
                 claim(
-                    f"the talk: {group.title} is not encouraged beside batch normalisation",
-                    f"validation top-1 rises by {shown} points",
-                    better and not better.counts,
-                    "it helps here" if better else one_seed,
+                    f"{group.title} is not encouraged beside batch normalisation",
+                    f"validation top-1 {fmean(top1s[0]):.1%}, and {fmean(top1s[1]):.1%} without",
+                    None if helps is None else not helps,
+                    "it helps here" if helps else reason,
                 )
             )
     return claims
