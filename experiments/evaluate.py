@@ -21,7 +21,7 @@ from jaxresnet.models.resnet import create_model
 from jaxresnet.options import unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Column, make_table
-from jaxresnet.train.figures import FIGURES, Record
+from jaxresnet.train.figures import Record, figures_for
 from jaxresnet.train.state import split_model
 from jaxresnet.train.step import evaluate, make_eval_step
 from jaxresnet.train.weights import describe_model, load_model, weights_fingerprint
@@ -49,17 +49,6 @@ class EvaluateSettings:
 
 
 SETTINGS = EvaluateSettings
-# Of the only row, the evaluation's figures.
-_COLUMNS = [
-    Column[Record]("weights", lambda row: row["weights"]),
-    Column[Record]("test images", lambda row: row["test_images"], 0),
-    *(
-        Column[Record](f.header, lambda row, f=f: row[f.name], f.digits + 1, f.scale)
-        for f in FIGURES
-        if f.test
-    ),
-    Column[Record]("time", lambda row: row["test_seconds"], 1),
-]
 
 
 def main(arguments: list[str]) -> None:
@@ -100,10 +89,24 @@ def main(arguments: list[str]) -> None:
         }
         title = f"On {dataset.title} ({dataset.location})"
         note = "Accuracies in per cent; time in seconds, with compiling."
-        table = make_table(title, _COLUMNS, [summary], note)
+        table = make_table(title, _columns(options["num_classes"]), [summary], note)
         introduction = f"{summary['network']}, in {settings.dtype}; {summary['machine']}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
         run_directory.finish_run(directory, summary)
+
+
+def _columns(classes: int) -> list[Column[Record]]:
+    """Of the only row, the evaluation's figures."""
+    return [
+        Column("weights", lambda row: row["weights"]),
+        Column("test images", lambda row: row["test_images"], 0),
+        *(
+            Column(f.header, lambda row, f=f: row[f.name], f.digits + 1, f.scale)
+            for f in figures_for(classes)
+            if f.test
+        ),
+        Column("time", lambda row: row["test_seconds"], 1),
+    ]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class TorchResNet(nn.Sequential):
         num_classes: int = 10,
         norm: bool = True,
         conv_bias: bool = False,
+        zero_init_residual: bool = False,
+        dropout: float = 0.0,
         width: int = 64,
         names: str = "torchvision",
     ):
@@ -81,7 +83,10 @@ class TorchResNet(nn.Sequential):
             self.add_module(f"layer{stage + 1}", layer)
         self.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
         self.add_module("flatten", nn.Flatten())
+        self.add_module("dropout", nn.Dropout(dropout) if dropout else nn.Identity())
         self.add_module(classifier, nn.Linear(inputs, num_classes))
+        for last in self.last_norms() if zero_init_residual else ():
+            nn.init.zeros_(last.weight)
         # The layout in which PyTorch is fastest on a CPU; its type stubs do not know the call.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

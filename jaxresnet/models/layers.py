@@ -76,9 +76,11 @@ class BatchNorm(nnx.Module):
     averages the unbiased one. Statistics are float32 whatever the dtype of the input.
     """
 
-    def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32):
+    def __init__(
+        self, features: int, *, initial_scale: float = 1.0, dtype: DTypeLike = jnp.float32
+    ):
         self.dtype = dtype
-        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+        self.scale = nnx.Param(jnp.full(features, initial_scale, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.variance = nnx.BatchStat(jnp.ones(features, jnp.float32))

@@ -136,8 +136,7 @@ class Trainer:
         self.checkpoints.save(self._state)
 
     def _evaluate(self, epoch: int) -> Record:
-        state, training = self._state, self.training
-        weights, split = (state.params, state.batch_stats), training.dataset.test
+        training, split = self.training, self.training.dataset.test
 
         def on_batch(number: int, images: int, figures: Record) -> None:
             self.stop.raise_if_set()
@@ -145,4 +144,5 @@ class Trainer:
             self.log.add("test_batches", training.series, line)
             self.progress.evaluated(images)
 
-        return evaluate(self._programs.evaluate, *weights, split, training.batch_size, on_batch)
+        weights, size = self._state.evaluated, training.batch_size
+        return evaluate(self._programs.evaluate, *weights, split, size, on_batch)

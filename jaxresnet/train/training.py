@@ -68,7 +68,9 @@ def build_training(
         dataset=dataset,
         network=network,
         optimizer=optimizer,
-        initial_state=create_state(weights.params, weights.batch_stats, optimizer),
+        initial_state=create_state(
+            weights.params, weights.batch_stats, optimizer, averaged=options.ema is not None
+        ),
         loader=loader.create(dataset.train, augment, options.batch_size, options.seed),
         steps_per_epoch=steps_per_epoch,
         sync_each_step=loader.sync_each_step,
@@ -88,14 +90,21 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
     dataset, loader, full = training.dataset, training.loader, training.batch_size
     network, options = training.network, training.recipe.training
     train_step = make_train_step(
-        network, training.optimizer, dataset.normalise, options.seed, loader.read, options.loss
+        network,
+        training.optimizer,
+        dataset.normalise,
+        options.seed,
+        loader.read,
+        options.loss,
+        training.recipe.optimizer.penalty,
+        options.ema,
     )
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
     images = jax.ShapeDtypeStruct((full, *dataset.test.images.shape[1:]), np.uint8)
     labels, mask = (jax.ShapeDtypeStruct((full,), dtype) for dtype in (np.int32, bool))
     eval_step = make_eval_step(network, dataset.normalise)
-    lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))
+    lowered.append(eval_step.lower(*state.evaluated, images, labels, mask))
     with ThreadPoolExecutor() as pool:
         *train_steps, evaluate = pool.map(lambda program: program.compile(), lowered)
     platform.release_unused_memory()

@@ -37,6 +37,21 @@ def test_evaluate_repeats_what_the_run_found(trained, tmp_path, capsys):
         assert "synthetic images" in (out / "report.md").read_text()
 
 
+def test_averaged_weights_are_evaluated_and_handed_on(tmp_path):
+    arguments = ["--epochs", "2", "--learning-rate", "0.01", "--ema", "0.9", "--label-smoothing"]
+    assert run(c1_training.main, tmp_path / "run", *arguments, "0.1") == 0
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "label smoothing 0.1, averaged weights (decay 0.9)" in report
+    assert command(convert_weights.main, tmp_path / "run", tmp_path / "a.safetensors") == 0
+    *_, epoch = read_json_lines(tmp_path / "run" / "epochs.jsonl")
+    images = ["--data", "synthetic", "--eval-images", "30", "--batch-size", "20"]
+    for name in ("run", "a.safetensors"):
+        out = tmp_path / f"of-{name}"
+        assert command(evaluate.main, "--weights", tmp_path / name, *images, "--out", out) == 0
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["test_loss"] == epoch["test_loss"]
+
+
 def test_another_evaluation_is_not_written_over(trained, tmp_path, capsys):
     arguments = ["--weights", trained, "--data", "synthetic", "--out", tmp_path / "out"]
     assert command(evaluate.main, *arguments, "--eval-images", "10") == 0
