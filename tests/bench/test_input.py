@@ -46,7 +46,7 @@ def test_the_loaders_with_workers_are_compared_with_pytorch(directory):
     contestants = {each["name"]: each for each in results["contestants"]}
     groups = ([contestants[name] for name in names] for names in (WITH_WORKERS, PYTORCH))
     best = [rate / rival for rate, rival in zip(*map(fastest, groups), strict=True)]
-    check_spread(results["best_to_best"], best)
+    check_spread(results["best_to_best"]["tfdata"], best)
 
 
 @pytest.mark.parametrize(
