@@ -16,7 +16,7 @@ from experiments.harness.command import run_command
 from experiments.harness.images import load_images
 from jaxresnet.data.augment import AUGMENTATIONS, CROP_PADDING
 from jaxresnet.data.dataset import Batch, Dataset, Split
-from jaxresnet.data.loaders import LOADERS, LoaderOptions
+from jaxresnet.data.loaders import LOADERS, TfDataLoader, WorkerOptions
 from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
@@ -127,7 +127,8 @@ def _load(settings: InputSettings, data_dir: Path | None, benchmark: Benchmark) 
 
 def _save(split: Split, path: Path) -> dict[str, Any]:
     """Writes the images' arrays for the contestants, and returns the settings that name them."""
-    images, arrays, root = split.images, {"labels": split.labels}, None
+    images, root = split.images, None
+    arrays: dict[str, Any] = {"labels": split.labels}
     if isinstance(images, EncodedImages):
         arrays |= {name: getattr(images, name) for name in ("names", "offsets", "lengths")}
         root = images.root.absolute()
@@ -194,13 +195,10 @@ def _deviation_of_fast(split: Split, settings: dict[str, Any]) -> dict[str, floa
 
     def batches(*, fast: bool) -> Iterator[Batch]:
         assert isinstance(split.images, EncodedImages)
-        images = replace(split.images, fast=fast)
-        loader = LoaderOptions().create(
-            replace(split, images=images),
-            AUGMENTATIONS[settings["augment"]],
-            settings["batch_size"],
-            seed=0,
-        )
+        pictures = replace(split, images=replace(split.images, fast=fast))
+        augmentation = AUGMENTATIONS[settings["augment"]]
+        size, workers = settings["batch_size"], WorkerOptions()
+        loader = TfDataLoader(pictures, augmentation, size, seed=0, options=workers)
         return islice(loader.epoch(0), settings["batches"])
 
     total, values, greatest = 0.0, 0, 0

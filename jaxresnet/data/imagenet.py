@@ -62,7 +62,8 @@ class Pictures(Source):
             train,
             test,
             f"{layout.root} ({layout.title})",
-            published=self.is_imagenet and (len(train), len(test)) == _SIZES,
+            published=self.is_imagenet and (len(train), len(test)) == _SIZES and layout.published,
+            class_ids=tuple(classes),
         )
 
     def _usual_directory(self) -> Path:

@@ -6,8 +6,9 @@ torchvision; what is no plain JPEG is decoded by Pillow as well.
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def take_view(
     if isinstance(images, np.ndarray):
         image = Image.fromarray(images[index])
         return _resize(image, choose(*image.size, size), size)
-    try:
+    with _naming(images, index):
         data = images.read(index)
         image = Image.open(io.BytesIO(data))
         view = choose(*image.size, size)
@@ -94,6 +95,35 @@ def take_view(
             pixels = _decode_fast(data, view.window, size)
             return pixels[:, ::-1] if view.flip else pixels
         return _resize(_decode_window(image, data, view.window), _within_window(view), size)
+
+
+def shrink(images: EncodedImages, index: int, short_side: int, quality: int) -> bytes:
+    """An image as a JPEG of that quality, its shorter side resized to `short_side` pixels.
+
+    As torchvision's Resize does it; an image that is no larger is returned as it is.
+
+    Raises:
+      UserError: the file is missing, damaged, or no image.
+    """
+    with _naming(images, index):
+        data = images.read(index)
+        image = Image.open(io.BytesIO(data))
+        shorter = min(image.size)
+        if shorter <= short_side:
+            image.load()  # raises if it is damaged
+            return data
+        width, height = (int(short_side * side / shorter) for side in image.size)
+        small = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality)
+        return buffer.getvalue()
+
+
+@contextmanager
+def _naming(images: EncodedImages, index: int) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except Exception as error:  # decoders of damaged files raise almost anything
         raise UserError(
             f"{images.name(index)} cannot be decoded ({_first_line(error)}): replace the file, or "
