@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxresnet import platform
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Split, normalise
 from jaxresnet.data.loaders import LoaderOptions
+from jaxresnet.data.pictures import EncodedImages
 
 _LIBRARIES = {"jax": "JAX", "tensorflow": "TensorFlow"}  # the latter if the loader imports it
 
@@ -23,15 +25,14 @@ def set_up(settings: Settings) -> tuple[Answer, Work]:
     ready, work = set_up_loader(settings, _make_epochs)
     imported = {title: sys.modules.get(name) for name, title in _LIBRARIES.items()}
     versions = [f"{title} {module.__version__}" for title, module in imported.items() if module]
-    software = {"framework": ", ".join(versions), "transforms": settings["loader"]}
+    software = {"framework": ", ".join(versions), "transforms": settings["group"]}
     return {**software, **ready}, work
 
 
 def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
-    batch_size = settings["batch_size"]
-    split = Split(np.load(settings["images"]), np.load(settings["labels"]))
+    batch_size, split = settings["batch_size"], _read_split(settings)
     options = LoaderOptions(loader=settings["loader"], workers=settings["workers"])
-    loader = options.create(split, AUGMENTATIONS["crop-flip"], batch_size, seed=0)
+    loader = options.create(split, AUGMENTATIONS[settings["augment"]], batch_size, seed=0)
 
     def prepare(*arguments: Any) -> jax.Array:
         return normalise(loader.read(*arguments).images, settings["mean"], settings["std"])
@@ -47,3 +48,13 @@ def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
             yield size
 
     return begin_epoch
+
+
+def _read_split(settings: Settings) -> Split:
+    with np.load(settings["images"]) as file:
+        arrays = dict(file)
+    labels = arrays.pop("labels")
+    if settings["root"] is None:
+        return Split(arrays["pixels"], labels, settings["image_size"])
+    images = EncodedImages(Path(settings["root"]), **arrays, fast=settings["fast"])
+    return Split(images, labels, settings["image_size"])

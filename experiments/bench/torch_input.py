@@ -1,8 +1,11 @@
 """PyTorch's DataLoader as a contestant, with torchvision's transforms. Imports no JAX."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +16,7 @@ from experiments.bench.worker import Answer, Settings, Work, set_up_loader
 
 try:
     import torchvision  # pyright: ignore[reportMissingImports]
+    import torchvision.datasets.folder  # pyright: ignore[reportMissingImports]
     import torchvision.transforms  # pyright: ignore[reportMissingImports]
 except ImportError:
     torchvision = None
@@ -28,31 +32,60 @@ def set_up(settings: Settings) -> tuple[Answer, Work]:
 
 
 def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
-    images, labels = np.load(settings["images"]), np.load(settings["labels"])
-    mean, std, padding = (settings[name] for name in ("mean", "std", "padding"))
-    transform = partial(transform_image, mean=mean, std=std, padding=padding)
-    if torchvision:
-        t = torchvision.transforms
-        steps = [t.RandomCrop(images.shape[1:3], padding), t.RandomHorizontalFlip(), t.ToTensor()]
-        transform = t.Compose([*steps, t.Normalize(mean, std)])
-    dataset = _ImageSet(images, labels.tolist(), transform)
+    with np.load(settings["images"]) as file:
+        arrays = dict(file)
+    labels = arrays.pop("labels").tolist()
+    transform = _make_transform(settings)
+    images, read = _find_images(settings["root"], **arrays)
+    dataset = _ImageSet(images, labels, read, transform)
     loader = DataLoader(dataset, settings["batch_size"], True, num_workers=settings["workers"])
     return lambda: (len(labels) for _, labels in loader)
 
 
+def _find_images(
+    root: str | None, **arrays: np.ndarray
+) -> tuple[Any, Callable[[Any], Image.Image]]:
+    """The images, and what makes a PIL image of each."""
+    if root is None or torchvision is None:
+        return arrays["pixels"], Image.fromarray
+    if arrays["offsets"].any():
+        raise ValueError(
+            "ImageFolder reads no records: --originals DIR names class folders of the same images"
+        )
+    paths = [str(Path(root, os.fsdecode(name))) for name in arrays["names"].tolist()]
+    return paths, torchvision.datasets.folder.default_loader
+
+
+def _make_transform(settings: Settings) -> Callable[[Image.Image], torch.Tensor]:
+    size, mean, std, padding = (settings[n] for n in ("image_size", "mean", "std", "padding"))
+    if torchvision is None:
+        if settings["augment"] != "crop-flip":
+            raise ModuleNotFoundError("torchvision is not installed in this interpreter")
+        return partial(transform_image, mean=mean, std=std, padding=padding)
+    t = torchvision.transforms
+    crops = {"crop-flip": t.RandomCrop(size, padding), "resized-crop": t.RandomResizedCrop(size)}
+    steps = [crops[settings["augment"]], t.RandomHorizontalFlip(), t.ToTensor()]
+    return t.Compose([*steps, t.Normalize(mean, std)])
+
+
 @dataclass
 class _ImageSet(Dataset[tuple[torch.Tensor, int]]):
-    """Images (n, height, width, 3) uint8 and labels (n,), as torchvision.datasets.CIFAR10."""
+    """Images and labels (n,), as torchvision.datasets.CIFAR10 and ImageFolder.
 
-    images: np.ndarray
+    Attributes:
+      images: (n, height, width, 3) uint8, or files' paths, whatever `read` takes.
+    """
+
+    images: Any
     labels: Sequence[int]
+    read: Callable[[Any], Image.Image]
     transform: Callable[[Image.Image], torch.Tensor]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+        return self.transform(self.read(self.images[index])), self.labels[index]
 
 
 def transform_image(

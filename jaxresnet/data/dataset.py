@@ -110,6 +110,7 @@ class Dataset:
       location: for people.
       published: whether they are known to be the images that others publish results of.
       left_out: the names of damaged files that are in neither split.
+      class_ids: the classes as the source names them, where class_names are for people.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Dataset:
     location: str
     published: bool = False
     left_out: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

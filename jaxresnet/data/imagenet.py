@@ -61,7 +61,8 @@ class Pictures(Source):
             train,
             test,
             f"{layout.root} ({layout.title})",
-            published=self.sizes == {"train": len(train), "test": len(test)},
+            published=layout.published and self.sizes == {"train": len(train), "test": len(test)},
+            class_ids=tuple(classes),
         )
 
     def _usual_directory(self) -> Path:

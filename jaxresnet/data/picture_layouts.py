@@ -1,6 +1,7 @@
 """The layouts in which people keep pictures sorted into classes: each finds and lists itself."""
 
 import csv
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", "
 _TEST_NAMES = ("val", "validation", "test")
 # Beside or above the folder CLS-LOC, in Kaggle's copy.
 _SOLUTION, _CLASS_NAMES = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
+_TFDS_NAME, _TFDS_INFO = "imagenet2012", "dataset_info.json"  # of ImageNet; of any set
 _RECORD_HEADER, _RECORD_FOOTER = 12, 4  # bytes: length and its checksum; the data's checksum
 
 Entry = tuple[str, int, int, str]  # a file's name, offset and length in bytes, class
@@ -39,6 +41,11 @@ class PictureLayout(ABC):
     @abstractmethod
     def find(cls, directory: Path) -> "PictureLayout | None":
         """The copy that the directory holds."""
+
+    @property
+    def published(self) -> bool:
+        """Whether ImageNet in this layout has the published files."""
+        return True
 
     @abstractmethod
     def watched(self) -> list[Path]:
@@ -179,12 +186,17 @@ class TfdsRecords(PictureLayout):
         """ImageNet if it is among several sets, else the only one, in its newest version."""
         sets: dict[str, Path] = {}
         for pattern in ("", "*/", "*/*/", "*/*/*/"):
-            for path in sorted(directory.glob(f"{pattern}dataset_info.json")):
+            for path in sorted(directory.glob(f"{pattern}{_TFDS_INFO}")):
                 sets[path.parent.parent.name] = path.parent
-        for name in ("imagenet2012", *(sets if len(sets) == 1 else ())):
+        for name in (_TFDS_NAME, *(sets if len(sets) == 1 else ())):
             if name in sets:
                 return cls(sets[name])
         return None
+
+    @property
+    def published(self) -> bool:
+        info = (self.root / _TFDS_INFO).read_text(encoding="utf-8")
+        return json.loads(info)["name"] == _TFDS_NAME
 
     def watched(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_file()]
@@ -194,7 +206,7 @@ class TfdsRecords(PictureLayout):
 
     def classes(self) -> list[str]:
         info, tfds = self._info(), import_tfds()
-        image, label = (info.features.get(key) for key in info.supervised_keys or (None, None))
+        image, label = (info.features[key] for key in info.supervised_keys or ("image", "label"))
         kinds = isinstance(image, tfds.features.Image), isinstance(label, tfds.features.ClassLabel)
         if not all(kinds):
             raise UserError(f"{self.root} is a TFDS data set, but not one of images and classes")

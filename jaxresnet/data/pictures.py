@@ -6,10 +6,10 @@ torchvision; what is no plain JPEG is decoded by Pillow as well.
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def take_view(
     if isinstance(images, np.ndarray):
         image = Image.fromarray(images[index])
         return _resize(image, choose(*image.size, size), size)
-    try:
+    with _naming(images, index):
         data = images.read(index)
         image = Image.open(io.BytesIO(data))
         view = choose(*image.size, size)
@@ -95,6 +95,35 @@ def take_view(
             pixels = _decode_fast(data, view.window, size)
             return pixels[:, ::-1] if view.flip else pixels
         return _resize(_decode_window(image, data, view.window), _within_window(view), size)
+
+
+def shrink(images: EncodedImages, index: int, short_side: int, quality: int) -> bytes:
+    """An image as a JPEG of that quality, its shorter side resized to `short_side` pixels.
+
+    As torchvision's Resize does it; an image that is no larger is returned as it is.
+
+    Raises:
+      UserError: the file is missing, damaged, or no image.
+    """
+    with _naming(images, index):
+        data = images.read(index)
+        image = Image.open(io.BytesIO(data))
+        shorter = min(image.size)
+        if shorter <= short_side:
+            image.load()  # raises if it is damaged
+            return data
+        width, height = (int(short_side * side / shorter) for side in image.size)
+        small = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality)
+        return buffer.getvalue()
+
+
+@contextmanager
+def _naming(images: EncodedImages, index: int) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except Exception as error:  # decoders of damaged files raise almost anything
         raise UserError(
             f"{images.name(index)} cannot be decoded ({_first_line(error)}): replace the file, or "
@@ -138,17 +167,20 @@ def _decode_window(image: Image.Image, data: bytes, window: Box) -> Image.Image:
     """
     left, top, right, bottom = map(int, window)
     first_column, first_row = max(0, left - _MARGIN), max(0, top - _MARGIN)
-    width = min(image.width, right + _MARGIN) - first_column
-    height = min(image.height, bottom + _MARGIN) - first_row
-    pixels = import_tensorflow().raw_ops.DecodeAndCropJpeg(
-        contents=data,
-        crop_window=[first_row, first_column, height, width],
-        channels=3,
-        dct_method="INTEGER_ACCURATE",  # as Pillow has it; TensorFlow's own default is coarser
-    )
+    last_column, last_row = min(image.width, right + _MARGIN), min(image.height, bottom + _MARGIN)
+    # As Pillow has it; TensorFlow's own default is coarser.
+    with_margin = Box(first_column, first_row, last_column, last_row)
+    pixels = _decode(data, with_margin, dct_method="INTEGER_ACCURATE")
     rows = slice(top - first_row, bottom - first_row)
     columns = slice(left - first_column, right - first_column)
-    return Image.fromarray(pixels.numpy()[rows, columns])
+    return Image.fromarray(pixels[rows, columns])
+
+
+def _decode(data: bytes, window: Box, **options: Any) -> np.ndarray:
+    """The window of a JPEG, (height, width, 3) uint8. options: of tf.io.decode_and_crop_jpeg."""
+    edges = [int(edge) for edge in (window.top, window.left, window.height, window.width)]
+    decode = import_tensorflow().raw_ops.DecodeAndCropJpeg
+    return np.asarray(memoryview(decode(contents=data, crop_window=edges, channels=3, **options)))
 
 
 def _within_window(view: View) -> View:
@@ -171,28 +203,12 @@ def _resize(image: Image.Image, view: View, size: int) -> np.ndarray:
 def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
     """At the smallest scale that has at least size x size pixels, then plain bilinear."""
     ratio = next(r for r in _RATIOS if r == 1 or min(window.width, window.height) >= r * size)
-    top, left, height, width = (
-        int(n) // ratio for n in (window.top, window.left, window.height, window.width)
+    scaled = Box(*(edge // ratio for edge in window))
+    pixels = _decode(data, scaled, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST")
+    resized = import_tensorflow().raw_ops.ResizeBilinear(
+        images=pixels[None], size=[size, size], half_pixel_centers=True
     )
-    return _fast_decoder(ratio, size)(data, [top, left, height, width]).numpy()
-
-
-@cache
-def _fast_decoder(ratio: int, size: int) -> Any:
-    """(data, crop window) -> (size, size, 3) uint8, as one call into TensorFlow."""
-    tf = import_tensorflow()
-
-    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((4,), tf.int32)])
-    def decode(data: Any, window: Any) -> Any:
-        pixels = tf.io.decode_and_crop_jpeg(
-            data, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
-        )
-        resized = tf.raw_ops.ResizeBilinear(
-            images=pixels[None], size=[size, size], half_pixel_centers=True
-        )
-        return tf.cast(tf.round(resized[0]), tf.uint8)
-
-    return decode
+    return np.rint(memoryview(resized))[0].astype(np.uint8)
 
 
 def _first_line(error: Exception) -> str:

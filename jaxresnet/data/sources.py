@@ -29,7 +29,7 @@ _PREFERRED, _BUILT_IN = "cifar10", "synthetic"
 
 
 @dataclass(frozen=True)
-class SourceOptions:
+class LocationOptions:
     """Where images come from."""
 
     # Neither decides the result: the images' fingerprint does.
@@ -40,10 +40,6 @@ class SourceOptions:
     data_dir: Path | None = unpublished(None, affects="nothing")
     """Where the data set is: a TFDS directory, class folders of images, CIFAR-10's official python
     or binary folder, Kaggle's copy of ImageNet. None: the usual TFDS directory, else a download."""
-    image_size: int | None = option(
-        None, affects="result", published=True, says="{0}x{0} pixels", at_least=1
-    )
-    """Pixels a side of what the network gets. None: 32 of CIFAR-10, 224 of photographs."""
     skip_damaged: int = option(
         0, affects="result", published=True, says="at most {} damaged files left out", at_least=0
     )
@@ -57,6 +53,16 @@ class SourceOptions:
                 f"--data-dir is {self.data_dir}, but --data is {self.data} (--quick makes it so): "
                 f"add --data {_PREFERRED}, or leave out --data-dir"
             )
+
+
+@dataclass(frozen=True)
+class SourceOptions(LocationOptions):
+    """And how large the network gets them."""
+
+    image_size: int | None = option(
+        None, affects="result", published=True, says="{0}x{0} pixels", at_least=1
+    )
+    """Pixels a side of what the network gets. None: 32 of CIFAR-10, 224 of photographs."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The benchmark of the input pipelines: what it writes, and what it says to bad input."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,12 @@ import pytest
 from experiments.bench import input as bench_input
 from jaxresnet.data.augment import CROP_PADDING
 from jaxresnet.data.loaders import LOADERS
+from jaxresnet.data.pictures import EncodedImages, take_view
+from jaxresnet.data.sources import ImageOptions, load_dataset
+from jaxresnet.data.views import random_resized_crop
+from jaxresnet.random import generator
 from tests.bench.results import HAS_TORCH, check_outputs, check_spread, fastest, read_results
+from tests.data.small_pictures import write_pictures
 from tests.experiments.running import command
 
 TINY = (
@@ -46,7 +53,72 @@ def test_the_loaders_with_workers_are_compared_with_pytorch(directory):
     contestants = {each["name"]: each for each in results["contestants"]}
     groups = ([contestants[name] for name in names] for names in (WITH_WORKERS, PYTORCH))
     best = [rate / rival for rate, rival in zip(*map(fastest, groups), strict=True)]
-    check_spread(results["best_to_best"], best)
+    check_spread(results["best_to_best"]["tfdata"], best)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    write_pictures(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_pictures(pictures) -> Path:
+    """A run on the six training pictures, seen 32 pixels large."""
+    path = pictures / "run"
+    options = ("--data", "folders", "--data-dir", pictures, "--image-size", "32")
+    options += ("--batch-size", "4", "--rounds", "2", "--workers", "1", "--out", path)
+    assert command(bench_input.main, *options) == 0
+    return path
+
+
+def test_pictures_are_decoded_exactly_and_fast(of_pictures):
+    check_outputs(of_pictures, "input.png")
+    results = read_results(of_pictures)
+    ours = [f"tfdata {decoding}, workers 1" for decoding in ("exact", "fast")]
+    contestants = {each["name"]: each for each in results["contestants"]}
+    assert set(contestants) | set(results["left_out"]) == {*ours, *PYTORCH[1:]}
+    for contestant in contestants.values():
+        assert [answer["images"] for answer in contestant["rounds"]] == [6, 6]
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed (extra: interop)")
+def test_pictures_are_compared_with_torchvision_alone(of_pictures):
+    results, report = read_results(of_pictures), (of_pictures / "report.md").read_text()
+    if find_spec("torchvision"):
+        assert set(results["best_to_best"]) == {"tfdata exact", "tfdata fast"}
+    else:
+        for name in PYTORCH[1:]:
+            assert "torchvision is not installed" in results["left_out"][name]
+            assert f"{name} is left out, since it failed: ModuleNotFoundError: torch" in report
+
+
+def test_the_deviation_of_fast_decoding_is_reported(of_pictures, pictures):
+    """Of the first epoch's views, image by image."""
+    options = ImageOptions("folders", pictures)
+    images = load_dataset(options, on_progress=lambda *_: None, warn=pytest.fail).train.images
+    assert isinstance(images, EncodedImages)
+
+    def view(images: EncodedImages, index: int) -> np.ndarray:
+        draw = generator("view", 0, 0, index)
+        return take_view(images, index, 32, lambda w, h, _: random_resized_crop(draw, w, h))
+
+    fast = replace(images, fast=True)
+    pairs = [(view(images, i), view(fast, i)) for i in range(len(images))]
+    differences = np.abs([np.subtract(*pair, dtype=np.float64) for pair in pairs])
+    deviation = {"mean": differences.mean(), "greatest": differences.max()}
+    assert read_results(of_pictures)["deviation_of_fast"] == pytest.approx(deviation)
+    expected = "by {mean:.2f} of 255 levels on average, {greatest:.0f} at most".format(**deviation)
+    assert expected in (of_pictures / "report.md").read_text()
+
+
+def test_the_originals_must_be_the_same_images(pictures, tmp_path, capsys):
+    write_pictures(tmp_path)
+    (tmp_path / "train" / "dog" / "0.jpg").unlink()
+    options = ("--data", "folders", "--data-dir", pictures, "--originals", tmp_path)
+    assert command(bench_input.main, *options) == 2
+    assert "hold different images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
