@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ _SOLUTION, _CLASS_NAMES = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 _RECORD_HEADER, _RECORD_FOOTER = 12, 4  # bytes: length and its checksum; the data's checksum
 
 Entry = tuple[str, int, int, str]  # a file's name, offset and length in bytes, class
+_COLUMNS = [("name", object), ("offset", np.int64), ("length", np.int64), ("class", object)]
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class PictureLayout(ABC):
         """As entries name them."""
 
     @abstractmethod
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
-        """The pictures of "train" and of "test", in an order that is always the same.
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
+        """The pictures of "train" and then of "test", in an order that is always the same.
 
         Raises:
           UserError: parts are missing, or damaged.
@@ -69,19 +71,20 @@ class PictureLayout(ABC):
         numbers = {name: number for number, name in enumerate(classes)}
         arrays = {}
         for split, entries in self.entries(on_progress):
-            if not entries:
+            rows = ((os.fsencode(name), *others) for name, *others in entries)
+            table = np.fromiter(rows, _COLUMNS)  # a list of tuples would take three times as much
+            if not len(table):
                 raise UserError(f"{self.root}: there are no {split} images in it")
-            names, offsets, lengths, labels = zip(*entries, strict=True)
-            if unknown := sorted({*labels} - {*numbers}):
+            if unknown := sorted({*table["class"]} - {*numbers}):
                 raise UserError(
                     f"{self.root}: {split} images are of unknown classes, such as "
                     f"{', '.join(unknown[:5])}"
                 )
             arrays |= {
-                f"{split}_names": np.array([os.fsencode(name) for name in names]),
-                f"{split}_offsets": np.array(offsets, np.int64),
-                f"{split}_lengths": np.array(lengths, np.int64),
-                f"{split}_labels": np.array([numbers[label] for label in labels], np.int32),
+                f"{split}_names": table["name"].astype(np.bytes_),
+                f"{split}_offsets": table["offset"].copy(),
+                f"{split}_lengths": table["length"].copy(),
+                f"{split}_labels": np.array([numbers[each] for each in table["class"]], np.int32),
             }
         return arrays
 
@@ -127,23 +130,21 @@ class ClassFolders(PictureLayout):
         lines = path.read_text(encoding="utf-8").splitlines() if path else []
         return {name: title for name, _, title in (line.partition(" ") for line in lines)}
 
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
         train, test = (_folders(folder) for folder in (self.root / "train", self._test))
         total = len(train) + (len(test) or 1)
         yield "train", self._in_folders(train, lambda done: on_progress(done, total))
         if test:
             yield "test", self._in_folders(test, lambda done: on_progress(len(train) + done, total))
         else:
-            yield "test", list(self._by_solution())
+            yield "test", self._by_solution()
             on_progress(total, total)
 
-    def _in_folders(self, folders: list[Path], report: Callable[[int], None]) -> list[Entry]:
-        entries: list[Entry] = []
+    def _in_folders(self, folders: list[Path], report: Callable[[int], None]) -> Iterator[Entry]:
         for number, folder in enumerate(folders, 1):
-            name = f"{folder.parent.name}/{folder.name}"
-            entries += [(f"{name}/{file}", 0, size, folder.name) for file, size in _files(folder)]
+            for name, size in _files(folder):
+                yield f"{folder.parent.name}/{folder.name}/{name}", 0, size, folder.name
             report(number)
-        return entries
 
     def _by_solution(self) -> Iterator[Entry]:
         path = self._beside(_SOLUTION)
@@ -200,7 +201,7 @@ class TfdsRecords(PictureLayout):
             raise UserError(f"{self.root} is a TFDS data set, but not one of images and classes")
         return label.names
 
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
         info, names = self._info(), dict(enumerate(self.classes()))
         test = next((name for name in ("validation", "val", "test") if name in info.splits), None)
         if test is None or "train" not in info.splits:
@@ -208,15 +209,17 @@ class TfdsRecords(PictureLayout):
                 f"{self.root} has the splits {', '.join(info.splits)}: expected train, and "
                 "validation or test"
             )
-        total, done = info.splits["train"].num_examples + info.splits[test].num_examples, 0
-        for name, split in (("train", info.splits["train"]), ("test", info.splits[test])):
-            entries = []
+        splits = {"train": info.splits["train"], "test": info.splits[test]}
+        total, done = sum(split.num_examples for split in splits.values()), count(1)
+
+        def entries(split: Any) -> Iterator[Entry]:
             for shard in sorted(split.filenames):
                 for *place, label in self._in_shard(shard, *info.supervised_keys):
-                    entries.append((*place, names.get(label, str(label))))
-                    done += 1
-                    on_progress(done, total)
-            yield name, entries
+                    yield *place, names.get(label, str(label))
+                    on_progress(next(done), total)
+
+        for name, split in splits.items():
+            yield name, entries(split)
 
     def _in_shard(
         self, shard: str, image_key: str, label_key: str
