@@ -1,10 +1,12 @@
 """The layouts in which people keep pictures sorted into classes: each finds and lists itself."""
 
 import csv
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,6 +59,10 @@ class PictureLayout(ABC):
         Raises:
           UserError: parts are missing, or damaged.
         """
+
+    def name(self) -> str:
+        """Of the data set."""
+        return self.root.resolve().name
 
     def class_names(self) -> dict[str, str]:
         """Names for people, where there are any, by class."""
@@ -154,11 +160,16 @@ class ClassFolders(PictureLayout):
                 "which has the images' classes: fetch it from Kaggle's page, or sort the images "
                 "into folders by their classes"
             )
-        with path.open(encoding="utf-8", newline="") as file:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
             # The class is the first word of what is to be predicted; boxes follow.
-            classes = {
-                row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)
-            }
+            classes = {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+        except (AttributeError, LookupError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path} is damaged: expected the columns ImageId and PredictionString; fetch it "
+                "again"
+            ) from error
         for name, size in _files(self._test):
             image = Path(name).stem
             if image not in classes:
@@ -190,20 +201,40 @@ class TfdsRecords(PictureLayout):
     def watched(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_file()]
 
-    def _info(self) -> Any:
-        return import_tfds().builder_from_directory(self.root).info
+    def name(self) -> str:
+        return json.loads((self.root / "dataset_info.json").read_text(encoding="utf-8"))["name"]
+
+    @cached_property
+    def _info(self) -> tuple[Any, str, str]:
+        """What TFDS says of the set, and under which keys it has an image and its label.
+
+        Raises:
+          UserError: it has none, or is damaged.
+        """
+        tfds = import_tfds()
+        try:
+            info = tfds.builder_from_directory(self.root).info
+            image, label = info.supervised_keys or ("image", "label")
+            features = info.features[image], info.features[label]
+        except Exception as error:  # protobuf, JSON and TFDS each raise errors of their own
+            raise UserError(
+                f"{self.root} cannot be read as a TFDS data set of images and labels: prepare it "
+                f"again, or choose another ({_first_line(error)})"
+            ) from error
+        for feature, kind in zip(features, ("Image", "ClassLabel"), strict=True):
+            if not isinstance(feature, getattr(tfds.features, kind)):
+                raise UserError(
+                    f"{self.root} is a TFDS data set of other things than images in classes"
+                )
+        return info, image, label
 
     def classes(self) -> list[str]:
-        info, tfds = self._info(), import_tfds()
-        image, label = (info.features.get(key) for key in info.supervised_keys or (None, None))
-        kinds = isinstance(image, tfds.features.Image), isinstance(label, tfds.features.ClassLabel)
-        if not all(kinds):
-            raise UserError(f"{self.root} is a TFDS data set, but not one of images and classes")
-        return label.names
+        info, _, label = self._info
+        return info.features[label].names
 
     def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
-        info, names = self._info(), dict(enumerate(self.classes()))
-        test = next((name for name in ("validation", "val", "test") if name in info.splits), None)
+        (info, *keys), names = self._info, dict(enumerate(self.classes()))
+        test = next((name for name in _TEST_NAMES if name in info.splits), None)
         if test is None or "train" not in info.splits:
             raise UserError(
                 f"{self.root} has the splits {', '.join(info.splits)}: expected train, and "
@@ -214,8 +245,8 @@ class TfdsRecords(PictureLayout):
 
         def entries(split: Any) -> Iterator[Entry]:
             for shard in sorted(split.filenames):
-                for *place, label in self._in_shard(shard, *info.supervised_keys):
-                    yield *place, names.get(label, str(label))
+                for name, offset, length, label in self._in_shard(shard, *keys):
+                    yield name, offset, length, names.get(label, str(label))
                     on_progress(next(done), total)
 
         for name, split in splits.items():
@@ -238,11 +269,15 @@ class TfdsRecords(PictureLayout):
         except (tf.errors.OpError, ValueError, IndexError) as error:
             raise UserError(
                 f"{self.root / shard} cannot be read as TFRecords of encoded images: prepare the "
-                f"data set again ({str(error).partition(chr(10))[0]})"
+                f"data set again ({_first_line(error)})"
             ) from error
 
 
 LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _folders(path: Path) -> list[Path]:
