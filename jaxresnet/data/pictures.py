@@ -33,7 +33,9 @@ class EncodedImages:
 
     Attributes:
       root: the directory that names are relative to.
-      names: (n,) bytes, of files. offsets, lengths: (n,) int64, in bytes, of an image in its file.
+      names: (n,) bytes, of files.
+      offsets, lengths: (n,) int64, in bytes, of an image in its file of many; one at 0 is all of
+        its file, which had that length when it was listed.
       fast: whether training views are decoded at a reduced scale where that has enough pixels,
         and resized without antialiasing.
     """
@@ -61,7 +63,7 @@ class EncodedImages:
         path = self.root / self.names[index].decode(errors="surrogateescape")
         with path.open("rb") as file:
             file.seek(self.offsets[index])
-            return file.read(self.lengths[index])
+            return file.read(self.lengths[index] if self.offsets[index] else -1)
 
     def digest(self) -> bytes:
         """SHA-256 over names and lengths, which stand for the pixels."""
