@@ -24,6 +24,7 @@ from jaxresnet.errors import UserError
 _END_OF_JPEG = b"\xff\xd9"
 _TRAILER = 64  # bytes: a few files have some of another kind after their end
 _MARGIN = 2
+_CHUNK = 100  # images that a thread looks through at a time
 _RATIOS = (8, 4, 2, 1)  # at which JPEGs are decoded
 
 
@@ -114,11 +115,13 @@ def find_damaged(images: EncodedImages, on_progress: Callable[[int, int], None])
             return True
         return False
 
-    damaged = []
+    indices, damaged = range(len(images)), []
+    chunks = [indices[start : start + _CHUNK] for start in indices[::_CHUNK]]
     with ThreadPoolExecutor(platform.cpu_threads()) as pool:
-        for index, bad in enumerate(pool.map(is_damaged, range(len(images)))):
-            damaged += [index] * bad
-            on_progress(index + 1, len(images))
+        found = pool.map(lambda chunk: [*filter(is_damaged, chunk)], chunks)
+        for chunk, some in zip(chunks, found, strict=True):
+            damaged += some
+            on_progress(chunk.stop, len(images))
     return np.array(damaged, np.int64)
 
 
