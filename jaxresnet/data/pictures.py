@@ -176,10 +176,9 @@ def _resize(image: Image.Image, view: View, size: int) -> np.ndarray:
 def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
     """At the smallest scale that has at least size x size pixels, then plain bilinear."""
     ratio = next(r for r in _RATIOS if r == 1 or min(window.width, window.height) >= r * size)
-    top, left, height, width = (
-        int(n) // ratio for n in (window.top, window.left, window.height, window.width)
-    )
-    return _fast_decoder(ratio, size)(data, [top, left, height, width]).numpy()
+    # To the nearest pixel of that scale: rounding down would move the picture by up to one.
+    left, top, right, bottom = ((int(edge) + ratio // 2) // ratio for edge in window)
+    return _fast_decoder(ratio, size)(data, [top, left, bottom - top, right - left]).numpy()
 
 
 @cache
