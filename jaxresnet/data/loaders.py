@@ -63,6 +63,11 @@ class Loader(ABC):
     seed: int
     options: "WorkerOptions"
 
+    @classmethod
+    def check(cls, split: Split, augmentation: Augmentation) -> None:
+        """Raises UserError if it cannot serve them."""
+        sees_pictures(augmentation, split)
+
     def remaining(self, epoch: int, first_batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """From `first_batch` of the epoch on, the images' indices in order, and their draws."""
         plan = plan_epoch(self.augmentation, self.seed, epoch, len(self.split))
@@ -198,12 +203,16 @@ class ResidentLoader(Loader):
     title = "resident loader (the data set is on the device)"
     has_workers = False
 
-    def __post_init__(self) -> None:
-        if sees_pictures(self.augmentation, self.split):
+    @classmethod
+    def check(cls, split: Split, augmentation: Augmentation) -> None:
+        if sees_pictures(augmentation, split):
             raise UserError(
                 "--loader resident keeps images of the network's size on the device: leave it out "
                 "for pictures of any size, and for --augment resized-crop"
             )
+
+    def __post_init__(self) -> None:
+        self.check(self.split, self.augmentation)
         self._data_set = jax.device_put((self.split.pixels, self.split.labels))
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]:
