@@ -32,7 +32,7 @@ _PREFERRED, _BUILT_IN = "cifar10", "synthetic"
 class SourceOptions:
     """Where images come from."""
 
-    # Neither decides the result: the images' fingerprint does.
+    # Of these, image_size alone decides the result: else the images' fingerprint does.
     data: Annotated[str, one_of({"auto": None, **SOURCES}, "data")] = unpublished(
         "auto", affects="nothing"
     )
@@ -45,7 +45,11 @@ class SourceOptions:
     )
     """Pixels a side of what the network gets. None: 32 of CIFAR-10, 224 of photographs."""
     skip_damaged: int = option(
-        0, affects="result", published=True, says="at most {} damaged files left out", at_least=0
+        0,
+        affects="nothing",
+        published=True,
+        says=lambda limit: f"at most {plural(limit, 'damaged file')} left out",
+        at_least=0,
     )
     """Decode all files once, and leave out those that cannot be, up to so many. 0: stop at the
     first."""
