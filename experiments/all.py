@@ -1,17 +1,17 @@
-"""Every experiment on CIFAR-10, one after the other, and the report of all of them."""
+"""Every published experiment, one after the other, and the report of all of them."""
 
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from experiments.harness.catalogue import list_published_experiments
+from experiments.harness.catalogue import ORIGINS, list_published_experiments, origin_of
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.settings import DirectoryOptions, parse_settings
 from experiments.harness.subprocesses import run_subprocess
 from experiments.report import write_full_report
 from jaxresnet.errors import TrainingFailed
-from jaxresnet.options import command_line, options_of, unpublished
+from jaxresnet.options import command_line, one_of, options_of, unpublished
 from jaxresnet.train.recipe import Recipe
 
 EXPERIMENT = "all"
@@ -21,6 +21,10 @@ EXPERIMENT = "all"
 class AllSettings(Recipe):
     """What differs from the defaults is passed on to the experiments that have such an option."""
 
+    parts: tuple[Annotated[str, one_of(ORIGINS, "part")], ...] = unpublished(
+        tuple(ORIGINS), affects="result", distinct=True
+    )
+    """Whose experiments. labs: ResNet-18 on CIFAR-10. talk: ResNet-152 on ImageNet."""
     output: DirectoryOptions = DirectoryOptions(out=Path("runs") / EXPERIMENT)
     quick: bool = unpublished(False, affects="result")
     """Small runs on built-in images: some minutes on two cores."""
@@ -41,8 +45,9 @@ def main(arguments: list[str]) -> None:
     assert out is not None
     options = list(options_of(settings))
     defaults = {o.name: o.value for o in options_of(SETTINGS())}
-    given = {o.name for o in options if o.value != defaults[o.name]} - {"out"}
-    for experiment in list_published_experiments():
+    given = {o.name for o in options if o.value != defaults[o.name]} - {"out", "parts"}
+    chosen = [e for e in list_published_experiments() if origin_of(e) in settings.parts]
+    for experiment in chosen:
         say(console, f"\n== {experiment}")
         own = list(options_of(import_module(f"experiments.{experiment}").SETTINGS()))
         varied = {o.declared.varies for o in own if o.value}

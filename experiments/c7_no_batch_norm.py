@@ -20,9 +20,10 @@ class BareModelOptions(ModelOptions):
     """The network, without normalisation."""
 
     def check(self) -> None:
-        """Raises UserError for another norm."""
+        """Raises UserError for another norm, and as ModelOptions."""
         if self.norm != "none":
             raise UserError(f"--norm is {self.norm}, but C7 trains without: use c1_training")
+        super().check()
 
 
 @dataclass(frozen=True)

@@ -60,21 +60,6 @@ class Trained:
         return sum(self.values("images")) / sum(self.values("seconds"))
 
 
-_COLUMNS: list[Column[Trained]] = [
-    Column("run, series", lambda t: t.title),
-    Column("machine", lambda t: t.machine or MISSING),
-    Column("epochs", lambda t: len(t.epochs), 0),
-    Column("first\nepoch", lambda t: t.values("seconds")[0], 1),
-    Column("later\nepochs", lambda t: t.values("seconds")[1:], 1),
-    Column("images/s", lambda t: t.rate, 1),
-    *(
-        Column(f.header, lambda t, f=f: t.shown(f.name), f.digits, f.scale)
-        for f in FIGURES
-        if f.header and f.name != "seconds"  # the first and the later epochs have them
-    ),
-]
-
-
 def main(arguments: list[str]) -> None:
     """Parses the command line and compares."""
     settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
@@ -135,8 +120,9 @@ def _report(directory: Path, compared: dict[str, dict], trained: list[Trained]) 
     note = (
         "Seconds of an epoch, means; the other figures of the last epoch, accuracies in per cent."
     )
+    columns = _columns(trained)
     figures = make_table(
-        "Figures", _COLUMNS, trained, note, spread=lambda values, show: show(fmean(values))
+        "Figures", columns, trained, note, spread=lambda values, show: show(fmean(values))
     )
     return Report(
         "Runs side by side",
@@ -149,6 +135,23 @@ def _report(directory: Path, compared: dict[str, dict], trained: list[Trained]) 
             f"{fastest.title}."
         ],
     )
+
+
+def _columns(trained: list[Trained]) -> list[Column[Trained]]:
+    """Of the figures those that one of them has, but for an epoch's seconds, which come apart."""
+    return [
+        Column("run, series", lambda t: t.title),
+        Column("machine", lambda t: t.machine or MISSING),
+        Column("epochs", lambda t: len(t.epochs), 0),
+        Column("first\nepoch", lambda t: t.values("seconds")[0], 1),
+        Column("later\nepochs", lambda t: t.values("seconds")[1:], 1),
+        Column("images/s", lambda t: t.rate, 1),
+        *(
+            Column(f.header, lambda t, f=f: t.shown(f.name), f.digits, f.scale)
+            for f in FIGURES
+            if f.header and f.name != "seconds" and any(t.values(f.name) for t in trained)
+        ),
+    ]
 
 
 def _settings_table(compared: dict[str, dict]) -> Table:

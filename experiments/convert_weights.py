@@ -20,15 +20,15 @@ class ConvertSettings:
     """What is read and what is written."""
 
     source: Positional[Path] = unpublished(MISSING, affects="result")
-    """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
-    run's directory (its newest checkpoint), or a directory of weights."""
+    """A .pth, .pt or .safetensors file by PyTorch's names, a run's directory (its newest
+    checkpoint), or a directory of weights."""
     destination: Positional[Path] = unpublished(MISSING, affects="nothing")
     """Must not exist. A .pth, .pt or .safetensors file; a name without a suffix becomes a
     directory of weights as checkpoints have them."""
     names: Annotated[str, one_of(CONVENTIONS, "convention")] = unpublished(
         "torchvision", affects="result"
     )
-    """PyTorch's names in the file that is written: fc and downsample, or linear and shortcut."""
+    """Whose PyTorch code will read the file: they call some modules differently."""
 
 
 SETTINGS = ConvertSettings
@@ -40,7 +40,11 @@ def main(arguments: list[str]) -> None:
     check_destination(settings.destination)
     options, weights = load_model(settings.source)
     write_weights(settings.destination, weights, settings.names)
-    say(make_console(), f"{describe_model(options, weights)}: written to {settings.destination}")
+    destination = settings.destination.expanduser()
+    files = destination.rglob("*") if destination.is_dir() else [destination]
+    mebibytes = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+    network = describe_model(options, weights)
+    say(make_console(), f"{network}: written to {destination}, {mebibytes:,.1f} MiB")
 
 
 if __name__ == "__main__":

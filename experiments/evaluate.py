@@ -1,6 +1,6 @@
 """Test loss and top-1 of given weights, PyTorch's or this project's."""
 
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ from jaxresnet.models.resnet import create_model
 from jaxresnet.options import unpublished
 from jaxresnet.report.document import Report, write_report
 from jaxresnet.report.tables import Column, make_table
-from jaxresnet.train.figures import FIGURES, Record
+from jaxresnet.train.figures import Record, figures_for
 from jaxresnet.train.state import split_model
 from jaxresnet.train.step import evaluate, make_eval_step
 from jaxresnet.train.weights import describe_model, load_model, weights_fingerprint
@@ -37,8 +37,9 @@ class EvaluateSettings:
     weights: Annotated[Path, tyro.conf.arg(aliases=["--init-from"])] = unpublished(
         MISSING, affects="result"
     )
-    """A .pth, .pt or .safetensors file in torchvision's or kuangliu/pytorch-cifar's names, a
-    run's directory (its newest checkpoint), or a directory of weights."""
+    """A .pth, .pt or .safetensors file by PyTorch's names, a run's directory (its newest
+    checkpoint), or a directory of weights. A run's are evaluated on its own data set, unless
+    another is asked for."""
     dtype: Literal["float32", "bfloat16"] = unpublished("float32", affects="result")
     """Of convolutions and activations."""
     batch_size: int = unpublished(128, affects="time", at_least=1)
@@ -51,17 +52,6 @@ class EvaluateSettings:
 
 
 SETTINGS = EvaluateSettings
-# Of the only row, the evaluation's figures.
-_COLUMNS = [
-    Column[Record]("weights", lambda row: row["weights"]),
-    Column[Record]("test images", lambda row: row["test_images"], 0),
-    *(
-        Column[Record](f.header, lambda row, f=f: row[f.name], f.digits + 1, f.scale)
-        for f in FIGURES
-        if f.test
-    ),
-    Column[Record]("time", lambda row: row["test_seconds"], 1),
-]
 
 
 def main(arguments: list[str]) -> None:
@@ -70,7 +60,10 @@ def main(arguments: list[str]) -> None:
     output = settings.output
     run_directory.check_directory(output.out, EXPERIMENT)
     options, weights = load_model(settings.weights)
-    images = ImageOptions(**asdict(settings.source), eval_images=settings.eval_images)
+    source = settings.source
+    if source == SourceOptions():
+        source = _own_source(settings.weights) or source
+    images = ImageOptions(**asdict(source), eval_images=settings.eval_images)
     dataset = load_images(images, console)
     if options["num_classes"] != len(dataset.class_names):
         raise UserError(
@@ -105,10 +98,35 @@ def main(arguments: list[str]) -> None:
         }
         title = f"On {dataset.title} ({dataset.location})"
         note = "Accuracies in per cent; time in seconds, with compiling."
-        table = make_table(title, _COLUMNS, [summary], note)
+        table = make_table(title, _columns(options["num_classes"]), [summary], note)
         introduction = f"{summary['network']}, in {settings.dtype}; {summary['machine']}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
         run_directory.finish_run(directory, summary)
+
+
+def _own_source(weights: Path) -> SourceOptions | None:
+    """Where the images came from that the weights were trained on, if they lie in a run."""
+    path = weights.expanduser().absolute()
+    for directory in (path, *path.parents):
+        if images := run_directory.read_settings(directory).get("all", {}).get("images"):
+            own = {f.name: images[f.name] for f in fields(SourceOptions) if f.name in images}
+            own["data_dir"] = own["data_dir"] and Path(own["data_dir"])
+            return SourceOptions(**own)
+    return None
+
+
+def _columns(classes: int) -> list[Column[Record]]:
+    """Of the only row, the evaluation's figures."""
+    return [
+        Column("weights", lambda row: row["weights"]),
+        Column("test images", lambda row: row["test_images"], 0),
+        *(
+            Column(f.header, lambda row, f=f: row[f.name], f.digits + 1, f.scale)
+            for f in figures_for(classes)
+            if f.test
+        ),
+        Column("time", lambda row: row["test_seconds"], 1),
+    ]
 
 
 if __name__ == "__main__":

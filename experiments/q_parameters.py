@@ -1,25 +1,22 @@
 """Q1 to Q4: layers, parameters, gradients and optimizer state of ResNet-18, counted."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from experiments.harness.claims import claim
-from experiments.harness.command import make_console, run_command
-from experiments.harness.environment import describe_environment
+from experiments.harness.command import run_command
+from experiments.harness.counting import count_optimizer_state, count_values, run_counting
 from experiments.harness.published import LABS, published
-from experiments.harness.run_directory import finish_run, open_run_directory
-from experiments.harness.settings import DirectoryOptions, parse_settings
+from experiments.harness.settings import DirectoryOptions
 from jaxresnet.models import summary
 from jaxresnet.models.layers import Conv, Linear
-from jaxresnet.models.resnet import ResNet, create_model
-from jaxresnet.optim import OPTIMIZERS, OptimizerOptions
-from jaxresnet.report.document import Claim, Report, write_report
+from jaxresnet.models.resnet import ResNet
+from jaxresnet.optim import OPTIMIZERS
+from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import MISSING, Table, number
 from jaxresnet.train.state import split_model
 
@@ -57,18 +54,15 @@ SETTINGS = ParameterSettings
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, counts, and reports."""
-    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
-    identity, environment = {"experiment": EXPERIMENT}, describe_environment()
-    out = settings.output.out
-    assert out is not None
-    with open_run_directory(
-        out, identity, asdict(settings), environment, fresh=settings.output.fresh
-    ):
-        model = create_model("resnet18", rngs=nnx.Rngs(0))
-        bare = create_model("resnet18", norm="none", rngs=nnx.Rngs(0))
-        counts = count(model, bare)
-        write_report(out, report(counts, model, bare), make_console())
-        finish_run(out, counts)
+    run_counting(EXPERIMENT, __doc__, SETTINGS, count_and_report, arguments)
+
+
+def count_and_report() -> tuple[dict[str, Any], Report]:
+    """The counts, and the report of them."""
+    model = summary.abstract_model("resnet18")
+    bare = summary.abstract_model("resnet18", norm="none")
+    counts = count(model, bare)
+    return counts, report(counts, model, bare)
 
 
 def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
@@ -76,29 +70,25 @@ def count(model: ResNet, bare: ResNet) -> dict[str, Any]:
 
     state: values that each optimizer keeps besides the parameters, by its name.
     """
-    modules = [layer.module for layer in summary.list_layers(model, _IMAGE_SIZE)]
-    convolutions = [module for module in modules if isinstance(module, Conv)]
-    linear = [module for module in modules if isinstance(module, Linear)]
+    layers = summary.list_layers(model, _IMAGE_SIZE)
+    # [out, in, height, width]
+    kernels = [layer.weights["kernel"] for layer in layers if layer.kind is Conv]
+    linear = [layer for layer in layers if layer.kind is Linear]
     network, params, batch_stats = split_model(model)
 
-    def loss(params: Any, images: jax.Array) -> jax.Array:
+    def loss(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
         logits, _ = network.apply(params, batch_stats, images, train=True)
         return logits.sum()
 
-    def size(function: Callable[..., Any], *arguments: Any) -> int:
-        shapes = jax.eval_shape(function, *arguments)
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
     images = jax.ShapeDtypeStruct((1, _IMAGE_SIZE, _IMAGE_SIZE, 3), jnp.float32)
-    optimizers = {name: OptimizerOptions(optimizer=name).create(1, 1) for name in OPTIMIZERS}
     return {
-        "convolutions": len(convolutions),
-        "shortcuts": sum(module.kernel.shape[0] == 1 for module in convolutions),
-        "last_linear_input": linear[-1].kernel.shape[0],
+        "convolutions": len(kernels),
+        "shortcuts": sum(kernel[2] == 1 for kernel in kernels),
+        "last_linear_input": linear[-1].input_shape[0],
         "parameters": summary.count_parameters(model),
-        "gradients": size(jax.grad(loss), params, images),
+        "gradients": count_values(jax.grad(loss), params, batch_stats, images),
         "parameters_without_norm": summary.count_parameters(bare),
-        "state": {name: size(optimizer.init, params) for name, optimizer in optimizers.items()},
+        "state": count_optimizer_state(params),
     }
 
 

@@ -1,4 +1,4 @@
-"""One report of all experiments, in the order of the labs: report.md and report.html."""
+"""One report of all experiments, a part for each publisher: report.md and report.html."""
 
 import os
 import shutil
@@ -7,7 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.harness.catalogue import list_published_experiments
+from experiments.harness.catalogue import (
+    ORIGINS,
+    Origin,
+    list_published_experiments,
+    origin_of,
+)
 from experiments.harness.command import make_console, run_command, say
 from experiments.harness.run_directory import find_runs, finished_at, read_environment
 from experiments.harness.settings import parse_settings
@@ -19,12 +24,11 @@ from jaxresnet.report.tables import Table
 
 EXPERIMENT = "report"
 
-_TITLE = "The labs' ResNet-18 experiments again, in JAX"
+_TITLE = "Published ResNet experiments again, in JAX"
 _INTRODUCTION = (
-    "Three course reports on high-performance machine learning (lab-a, lab-b, lab-c) trained "
-    "ResNet-18 on CIFAR-10 in PyTorch and published what they measured. Here each experiment "
-    "is run again in JAX, and its figures stand beside theirs: what was asked, what was found, "
-    "a table, plots, and with which images and settings, on what machine, it ran."
+    "What three course reports and a talk published of training ResNets in PyTorch, each "
+    "experiment run again in JAX, its figures beside theirs: what was asked, what was found, a "
+    "table, plots, and with which images and settings, on what machine, it ran."
 )
 
 
@@ -58,16 +62,13 @@ def write_full_report(runs: Path, out: Path) -> None:
         )
     missing = [name for name in names if name not in newest]
     left_out = f" Not run yet: {', '.join(missing)}." if missing else ""
-    rows = [
-        [f"[{_anchor(name).upper()}](#{_anchor(name)})", claim.published, claim.here, claim.verdict]
-        for name, (_, report) in newest.items()
-        for claim in report.claims or [Claim("no figure of this training", "-", "cannot say")]
-    ]
-    columns = ["", "the labs found", "this run found", "do they agree?"]
-    overview = Table("At a glance", columns, rows).to_markdown()
     out.mkdir(parents=True, exist_ok=True)
-    sections = [_section(name, run, report, out) for name, (run, report) in newest.items()]
-    markdown = "\n\n".join([f"# {_TITLE}", _INTRODUCTION + left_out, overview, *sections]) + "\n"
+    parts = [
+        _part(origin, {name: run for name, run in newest.items() if origin_of(name) == key}, out)
+        for key, origin in ORIGINS.items()
+    ]
+    written = [part for part in parts if part]
+    markdown = "\n\n".join([f"# {_TITLE}", _INTRODUCTION + left_out, *written]) + "\n"
     (out / REPORT).write_text(markdown, encoding="utf-8")
     (out / "report.html").write_text(to_html(markdown, _TITLE, out), encoding="utf-8")
     for name in missing:
@@ -83,6 +84,21 @@ def _newest(runs: Path, experiment: str, console: Console) -> tuple[Path, Report
         except (OSError, ValueError, TypeError, KeyError) as error:
             say(console, f"{run} is passed over, since its report cannot be read: {error}")
     return None
+
+
+def _part(origin: Origin, runs: dict[str, tuple[Path, Report]], out: Path) -> str:
+    """What one publisher's experiments found, at a glance and one by one; empty without runs."""
+    if not runs:
+        return ""
+    rows = [
+        [f"[{_anchor(name).upper()}](#{_anchor(name)})", claim.published, claim.here, claim.verdict]
+        for name, (_, report) in runs.items()
+        for claim in report.claims or [Claim("no figure of this training", "-", "cannot say")]
+    ]
+    columns = ["", f"{origin.publisher} found", "this run found", "do they agree?"]
+    overview = Table(f"{origin.title} at a glance", columns, rows).to_markdown()
+    sections = [_section(name, run, report, out) for name, (run, report) in runs.items()]
+    return "\n\n".join([f"# {origin.title}", origin.introduction, overview, *sections])
 
 
 def _anchor(experiment: str) -> str:

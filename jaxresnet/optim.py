@@ -1,10 +1,11 @@
 """The optimizers, each with the definition that PyTorch gives it.
 
 To add one, write its transformation of the gradient and an entry of OPTIMIZERS; the weight decay
-before it and the learning rate after it are common to all.
+before it and the learning rate after it, with its schedule, are common to all.
 
 As in the published runs (torch.optim with weight_decay), the decay is added to the gradient of
-every parameter before anything else sees it; it is not the decoupled decay of AdamW.
+every parameter before anything else sees it; it is not the decoupled decay of AdamW. L2 as a term
+of the loss has the same gradient.
 
 Where definitions are known to differ between libraries, these follow PyTorch's:
 - Adagrad: Optax starts the sum of squares at 0.1 and puts epsilon inside the root; here the sum
@@ -16,8 +17,11 @@ Where definitions are known to differ between libraries, these follow PyTorch's:
 `python -m experiments.checks.fidelity --parts optimizers` compares them with torch.optim.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -78,9 +82,27 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Optimizer("Adam", 0.001, lambda _: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)),
 }
 
-# (learning rate, epochs, steps per epoch) -> the rate, or a function from the step to it.
+
+def step_schedule(rate: float, steps: int, warmup: int) -> optax.Schedule:
+    """A tenth after each of 1/3, 2/3 and 8/9 of the training: 30, 60 and 80 of 90 epochs.
+
+    As Goyal et al. (2017, "Accurate, Large Minibatch SGD", section 5.1).
+    """
+    drops = (math.ceil(steps * share) for share in map(Fraction, ("1/3", "2/3", "8/9")))
+    return optax.piecewise_constant_schedule(rate, dict.fromkeys((d - warmup for d in drops), 0.1))
+
+
+def cosine_schedule(rate: float, steps: int, warmup: int) -> optax.Schedule:
+    """Half a cosine to 0 at the end (Loshchilov and Hutter, 2016, "SGDR", without restarts)."""
+    return optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
+
+
+# (rate, steps of the training, of them the warm-up's) -> the rate, or a function to it from the
+# number of steps since the warm-up.
 SCHEDULES: dict[str, Callable[[float, int, int], optax.ScalarOrSchedule]] = {
-    "constant": lambda rate, epochs, steps_per_epoch: rate,
+    "constant": lambda rate, steps, warmup: rate,
+    "step": step_schedule,
+    "cosine": cosine_schedule,
 }
 
 
@@ -101,15 +123,30 @@ class OptimizerOptions:
     )
     """Overrides the protocol's rate. None: the protocol's."""
     schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = option(
-        "constant", affects="result", published=True, says="{} learning rate"
+        "constant", affects="result", published=True, says="{} learning-rate schedule"
     )
-    """How the learning rate changes from step to step."""
+    """How the learning rate falls. step: to a tenth at 1/3, 2/3 and 8/9 of the epochs. cosine: to 0
+    at the end, by half a cosine."""
+    warmup_epochs: float = option(
+        0.0, affects="result", published=True, says="{:g}-epoch warm-up", at_least=0
+    )
+    """So many of the epochs, in which the learning rate first rises linearly to its full value."""
     momentum: float = option(0.9, affects="result", published=True, says="", at_least=0, below=1)
     """For the optimizers that use it."""
     weight_decay: float = option(
         5e-4, affects="result", published=True, says="weight decay {:g}", always=True, at_least=0
     )
     """Times the parameter, added to its gradient, for all parameters."""
+    l1: float = option(0.0, affects="result", published=True, says="L1 {:g}", at_least=0)
+    """Times the sum of the parameters' magnitudes, added to the loss that is minimised; the loss in
+    logs and tables is without it."""
+    l2: float = option(0.0, affects="result", published=True, says="L2 {:g}", at_least=0)
+    """Half of it times the sum of the parameters' squares, added likewise: the same as so much more
+    weight decay."""
+    no_decay_on_norm: bool = option(
+        False, affects="result", published=True, says="no decay of norms and biases"
+    )
+    """Leave normalisation layers' parameters and all biases out of weight decay, L1 and L2."""
 
     @property
     def entry(self) -> Optimizer:
@@ -122,11 +159,44 @@ class OptimizerOptions:
 
     @property
     def rate(self) -> float:
-        """The learning rate, which the schedule starts from."""
+        """The learning rate, which the schedule starts from when the warm-up is over."""
         if self.learning_rate is not None:
             return self.learning_rate
         published = self.protocol == "published"
         return PUBLISHED_LEARNING_RATE if published else self.entry.usual_learning_rate
+
+    @property
+    def penalty(self) -> Callable[[optax.Params], jax.Array] | None:
+        """The terms of the loss that depend on the parameters alone, () float32; None without."""
+        if not (self.l1 or self.l2):
+            return None
+
+        def penalty(params: optax.Params) -> jax.Array:
+            decayed = [param for param in jax.tree.leaves(params) if self._is_decayed(param)]
+            absolute, squares = optax.tree.norm(decayed, 1), optax.tree.norm(decayed, squared=True)
+            return self.l1 * absolute + self.l2 / 2 * squares
+
+        return penalty
+
+    def learning_rate_at(self, epochs: int, steps_per_epoch: int) -> optax.ScalarOrSchedule:
+        """The rate, or a function from the step to it, by the schedule and the warm-up.
+
+        The first rate after a warm-up of n steps is the schedule's; they rise to it by equal
+        amounts from 1/(n + 1) of it.
+
+        Raises:
+          UserError: there is no such schedule.
+        """
+        steps, warmup = epochs * steps_per_epoch, round(self.warmup_epochs * steps_per_epoch)
+        rates = look_up(SCHEDULES, self.schedule, "schedule")(self.rate, steps, warmup)
+        if not warmup:
+            return rates
+
+        def rising(step: jax.typing.ArrayLike) -> jax.Array:  # optax.linear_schedule is float32
+            return self.rate * (jnp.asarray(step) + 1.0) / (warmup + 1)
+
+        later = rates if callable(rates) else optax.constant_schedule(rates)
+        return optax.join_schedules([rising, later], [warmup])
 
     def create(self, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """The whole update: weight decay, then the optimizer, then minus the learning rate.
@@ -137,9 +207,12 @@ class OptimizerOptions:
         Raises:
           UserError: there is no such optimizer or schedule.
         """
-        schedule = look_up(SCHEDULES, self.schedule, "schedule")
         return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
+            optax.add_decayed_weights(self.weight_decay, partial(jax.tree.map, self._is_decayed)),
             self.entry.transform(self),
-            optax.scale_by_learning_rate(schedule(self.rate, epochs, steps_per_epoch)),
+            optax.scale_by_learning_rate(self.learning_rate_at(epochs, steps_per_epoch)),
         )
+
+    def _is_decayed(self, param: jax.Array) -> bool:
+        """Norms and biases have one axis, kernels more."""
+        return param.ndim > 1 or not self.no_decay_on_norm

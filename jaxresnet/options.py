@@ -8,8 +8,8 @@
 
 The command line and its help, the checks, the identity of a run, its departures from the published
 protocol and the sentence about it in a report are read from such declarations. Groups of options
-are fields of a settings dataclass, in which no two options share a name; a group may have a method
-`check()` for what several of them must agree in.
+are fields of a settings dataclass, in which no two options share a name; a group, or the settings
+as a whole, may have a method `check()` for what several of them must agree in.
 """
 
 import dataclasses
@@ -185,8 +185,8 @@ def check_options(settings: Any, default: Any = None) -> None:
                 )
             for value in given.values:
                 _check_bounds(varied._replace(name=given.name), value)
-    for field in dataclasses.fields(settings):
-        group = getattr(settings, field.name)
+    groups = (getattr(settings, field.name) for field in dataclasses.fields(settings))
+    for group in (*groups, settings):
         if hasattr(group, "check"):
             group.check()
 

@@ -1,6 +1,7 @@
 """Each optimizer against PyTorch's documented update, written out in NumPy float64."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -121,21 +122,91 @@ def test_an_optimizer_needs_only_its_entry(monkeypatch):
     np.testing.assert_allclose(updates, [-0.5, 0.5])
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_every_schedule_stays_between_zero_and_the_rate(name):
-    """At each of the steps, which are counted from 0; what a schedule does besides is its own."""
-    epochs, steps_per_epoch = 5, 4
-    total = epochs * steps_per_epoch
-    schedule = SCHEDULES[name](RATE, epochs, steps_per_epoch)
+def rates_of(options: OptimizerOptions, epochs: int, steps_per_epoch: int) -> list[float]:
+    """At each of the steps, which are counted from 0."""
+    schedule = options.learning_rate_at(epochs, steps_per_epoch)
     with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
-        rates = [
+        return [
             np.asarray(schedule(step) if callable(schedule) else schedule).item()
-            for step in range(total)
+            for step in range(epochs * steps_per_epoch)
         ]
-    assert all(0 <= rate <= RATE * (1 + 1e-6) for rate in rates)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_stays_between_zero_and_the_rate(name, warmup):
+    """What a schedule does besides is its own."""
+    options = OptimizerOptions(learning_rate=RATE, schedule=name, warmup_epochs=warmup)
+    rates = rates_of(options, 5, 4)
+    assert all(0 < rate <= RATE * (1 + 1e-6) for rate in rates)
     assert max(rates) == pytest.approx(RATE, rel=0.2)
-    if name == "constant":
-        assert rates == [RATE] * total
+    if name == "constant" and not warmup:
+        assert rates == [RATE] * 20
+
+
+def test_the_step_schedule_drops_after_30_60_and_80_of_90_epochs():
+    rates = rates_of(OptimizerOptions(learning_rate=RATE, schedule="step", warmup_epochs=5), 90, 2)
+    expected = [RATE] * 50 + [RATE / 10] * 60 + [RATE / 100] * 40 + [RATE / 1000] * 20
+    np.testing.assert_allclose(rates[10:], expected, rtol=1e-5)
+    # Ten steps of warm-up, by equal amounts.
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) * RATE / 11, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(9, 4), (1, 7), (5, 1)])
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rates_are_those_of_pytorchs_schedulers(name, warmup, epochs, steps_per_epoch):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    from experiments.pytorch.training import create_torch_optimizer, create_torch_scheduler
+
+    options = OptimizerOptions(schedule=name, warmup_epochs=warmup)
+    optimizer = create_torch_optimizer([torch.ones(1, requires_grad=True)], options)
+    scheduler = create_torch_scheduler(optimizer, options, epochs, steps_per_epoch)
+    expected = []
+    for _ in range(epochs * steps_per_epoch):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    rates = rates_of(options, epochs, steps_per_epoch)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("no_decay_on_norm", [False, True])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_decay_of_kernels_alone_follows_pytorchs_parameter_groups(name, no_decay_on_norm):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    options = OptimizerOptions(
+        name, learning_rate=RATE, weight_decay=0.5, no_decay_on_norm=no_decay_on_norm
+    )
+    shapes = {"kernel": (2, 3), "bias": (3,)}
+    tensors = {k: torch.ones(s, dtype=torch.float64, requires_grad=True) for k, s in shapes.items()}
+    undecayed = {"params": [tensors["bias"]], "weight_decay": 0.0 if no_decay_on_norm else 0.5}
+    kind = {"sgd": partial(torch.optim.SGD, momentum=MOMENTUM), "adam": torch.optim.Adam}[name]
+    reference = kind([{"params": [tensors["kernel"]]}, undecayed], lr=RATE, weight_decay=0.5)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        optimizer = options.create(1, 3)
+        params: Any = {key: jnp.ones(shape) for key, shape in shapes.items()}
+        state = optimizer.init(params)
+        for step in range(3):
+            gradients: Any = {key: jnp.full(shape, step - 0.5) for key, shape in shapes.items()}
+            updates, state = optimizer.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+            for tensor in tensors.values():
+                tensor.grad = torch.full_like(tensor, step - 0.5)
+            reference.step()
+        for key, tensor in tensors.items():
+            np.testing.assert_allclose(params[key], tensor.detach().numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("no_decay_on_norm", [False, True])
+def test_the_penalty_is_alpha_times_magnitudes_and_half_alpha_times_squares(no_decay_on_norm):
+    options = OptimizerOptions(l1=0.3, l2=0.5, no_decay_on_norm=no_decay_on_norm)
+    params: Any = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([4.0])}
+    penalty = options.penalty
+    assert penalty is not None
+    expected = 0.3 * 3 + 0.25 * 5 + (0 if no_decay_on_norm else 0.3 * 4 + 0.25 * 16)
+    assert float(penalty(params)) == pytest.approx(expected)
+    assert OptimizerOptions().penalty is None
 
 
 def test_a_training_tells_its_schedule_how_long_it_is(monkeypatch):
@@ -147,4 +218,4 @@ def test_a_training_tells_its_schedule_how_long_it_is(monkeypatch):
     recipe = Recipe(images, ModelOptions(width=1), optimizer, training)
     dataset = load_dataset(images, on_progress=print, warn=print)
     build_training("sgd", "SGD", recipe, dataset, LoaderOptions(loader="resident"))
-    assert told == [(0.2, 3, 5)]  # the last of five steps takes the 8 images that are left
+    assert told == [(0.2, 15, 0)]  # the last of an epoch's five steps takes the 8 images left

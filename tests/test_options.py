@@ -143,6 +143,14 @@ def test_groups_check_what_they_must_agree_in():
     with pytest.raises(UserError, match="no red today"):
         check_options(Job(paint=Checked()))
 
+    @dataclass(frozen=True)
+    class CheckedJob(Job):
+        def check(self) -> None:
+            raise UserError(f"no {self.paint.colour} for {self.several.colours}")
+
+    with pytest.raises(UserError, match=r"no red for \(\)"):
+        check_options(CheckedJob())
+
 
 def declared_options(settings: type) -> dict[str, Any]:
     """The fields of a settings class and its groups, by name, with what was declared of them."""

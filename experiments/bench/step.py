@@ -1,17 +1,16 @@
 """Benchmark of one training step on the CPU, in turn with PyTorch, eager and compiled."""
 
-import math
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Annotated, Literal
 
 import jax
+from flax import nnx
 
 from experiments.bench.benchmark import Benchmark, ContestOptions, time_option
 from experiments.bench.contestant import Contestant
 from experiments.harness.command import run_command
 from jaxresnet.data.cifar import CIFAR10
-from jaxresnet.models.layers import Conv, Linear
 from jaxresnet.models.resnet import MODELS, STEMS, Bottleneck, ModelOptions
 from jaxresnet.models.summary import list_layers
 from jaxresnet.optim import OptimizerOptions
@@ -101,12 +100,8 @@ def step_gflop(settings: StepSettings) -> float:
     Each has three products of the same size, its outputs and both gradients; the first
     convolution needs no gradient of the images. Products with the padding count like others.
     """
-    layers = list_layers(settings.network.create(settings.classes, seed=0), settings.image_size)
-    products = [
-        layer.module.kernel.size * math.prod(layer.output_shape[:-1])
-        for layer in layers
-        if isinstance(layer.module, Conv | Linear)
-    ]
+    model = nnx.eval_shape(lambda: settings.network.create(settings.classes, seed=0))
+    products = [layer.multiply_adds for layer in list_layers(model, settings.image_size)]
     return 2 * settings.batch_size * (3 * sum(products) - products[0]) / 1e9
 
 

@@ -17,10 +17,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.harness.process_memory import peak_memory
 
 Settings = dict[str, Any]
 Answer = dict[str, Any]
@@ -92,7 +93,7 @@ def main() -> None:
         contestant = importlib.import_module(module)
         import_seconds = time.perf_counter() - started
         ready, work = contestant.set_up(json.loads(settings))
-        answer(import_seconds=import_seconds, **ready, peak_memory_mb=_peak_memory_mb())
+        answer(import_seconds=import_seconds, **ready, peak_memory_mb=peak_memory() / 1e6)
         for line in sys.stdin:
             images, seconds = 0, []
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -101,23 +102,10 @@ def main() -> None:
                 images += work()
                 seconds.append(time.perf_counter() - started)
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-            memory = {"page_faults": faults, "peak_memory_mb": _peak_memory_mb()}
+            memory = {"page_faults": faults, "peak_memory_mb": peak_memory() / 1e6}
             answer(seconds=seconds, images=images, **memory)
     except Exception as error:
         answer(error="".join(traceback.format_exception_only(error)).strip())
-
-
-def _peak_memory_mb() -> float:
-    """The most memory that this process has held.
-
-    From /proc if possible: ru_maxrss also counts what the parent held when it forked.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 if __name__ == "__main__":

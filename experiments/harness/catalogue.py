@@ -1,10 +1,45 @@
-"""Which commands there are, by looking at their files."""
+"""Which commands there are, by looking at their files, and whose experiments they rerun."""
 
 import ast
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 _ROOT = Path(__file__).parents[1]
+
+
+class Origin(NamedTuple):
+    """Who published experiments, which become a part of the full report.
+
+    Attributes:
+      letters: with which the experiments' names begin.
+      publisher: as sentences and tables call them.
+      title, introduction: of the part.
+    """
+
+    letters: str
+    publisher: str
+    title: str
+    introduction: str
+
+
+ORIGINS: dict[str, Origin] = {
+    "labs": Origin(
+        "cq",
+        "the labs",
+        "ResNet-18 on CIFAR-10",
+        "Three course reports on high-performance machine learning (lab-a, lab-b, lab-c) trained "
+        "ResNet-18 on CIFAR-10 in PyTorch, and measured where the time of an epoch goes, what "
+        "input workers and optimizers change, and what becomes of it without batch normalisation.",
+    ),
+    "talk": Origin(
+        "r",
+        "the talk",
+        "ResNet-152 on ImageNet",
+        "A talk, Training ResNet-152 on ImageNet (V. Pais, 2023), built the network in PyTorch, "
+        "counted its parameters, and measured memory and time of an epoch on an NVIDIA RTX A6000.",
+    ),
+}
 
 
 def list_commands() -> dict[str, str]:
@@ -31,3 +66,8 @@ def _order(file: Path) -> tuple[int, list[int | str]]:
 def list_published_experiments() -> list[str]:
     """Those that rerun what was published, in the order of their letters and numbers."""
     return [name for name in list_commands() if re.match(r"[a-z]\d*_", name)]
+
+
+def origin_of(experiment: str) -> str:
+    """Whose a published experiment is, by the names of ORIGINS."""
+    return next(name for name, origin in ORIGINS.items() if experiment[0] in origin.letters)

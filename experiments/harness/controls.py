@@ -68,7 +68,9 @@ def measure(run: Run, variant: Variant) -> Controls:
         start = time.perf_counter()
         for count in range(training.steps_per_epoch + 1):
             position = {"step": count, "epoch": 0, "batch": count, "images": size}
-            watcher.take_step(position, itertools.repeat(first), step, sync=training.sync_each_step)
+            watcher.take_step(
+                position, itertools.repeat(first), step, sync=training.feeding.sync_each_step
+            )
             if count >= _LEAST_STEPS and time.perf_counter() - start > _LOOP_SECONDS:
                 break
         records = watcher.wait()

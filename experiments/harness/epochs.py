@@ -13,7 +13,7 @@ from experiments.harness.results import Results, Series
 from jaxresnet.options import plural
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Column, Table, make_table, mean_and_deviation
-from jaxresnet.train.figures import BY_NAME, FIGURES, Record, running_top1
+from jaxresnet.train.figures import BY_NAME, Record, figures_for, running_top1
 
 _SQUEEZED = 4  # times as many images of the labs make the axis logarithmic
 
@@ -50,7 +50,8 @@ def epoch_table(results: Results, groups: Sequence[Group]) -> Table:
         if len(groups) > 1
         else Column[Row]("epoch", lambda row: str(row[1] + 1))
     ]
-    for figure in (figure for figure in FIGURES if figure.header and not figure.detail):
+    figures = figures_for(len(results.dataset.class_names))
+    for figure in (figure for figure in figures if figure.header and not figure.detail):
         key, shown = figure.published, (figure.digits, figure.scale)
         columns.append(
             Column(figure.header, lambda row, name=figure.name: row[0].values(name, row[1]), *shown)

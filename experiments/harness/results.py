@@ -1,13 +1,13 @@
 """The results of a run, as its report sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
-from experiments.harness.published import SOURCE, published
 from experiments.harness.run_directory import finish_run
 from experiments.harness.settings import Settings, SettingsT, Variant, make_variants
 from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.sources import SOURCES
 from jaxresnet.options import departures, describe_options
 from jaxresnet.train.figures import Record
 
@@ -114,10 +114,17 @@ def describe_run(results: Results) -> str:
 
 def protocol_departures(settings: Settings, dataset: Dataset) -> list[str]:
     """How a run differs from the published ones; empty if its results may stand beside theirs."""
-    departed = departures(settings, type(settings)())
+    protocol = settings.protocol
+    # As many images as there are is what the protocol takes, with the option or without.
+    images, sizes = settings.images, SOURCES[protocol.source].sizes
+    if images.train_images == sizes["train"]:
+        images = replace(images, train_images=None)
+    if images.eval_images == sizes["test"]:
+        images = replace(images, eval_images=None)
+    departed = departures(replace(settings, images=images), type(settings)())
     for name in dict.fromkeys(v.settings.optimizer.optimizer for v in make_variants(settings)):
-        if name not in published()["c6"]["lab-c"]:
-            departed.append(f"--optimizer {name}, with which no lab trained")
-    if not (dataset.name == SOURCE and dataset.published):
+        if name not in protocol.optimizers:
+            departed.append(f"--optimizer {name}, with which {protocol.authors} did not train")
+    if not (dataset.name == protocol.source and dataset.published):
         departed.append(f"{dataset.title} from {dataset.location} instead of the published set")
     return departed

@@ -30,7 +30,7 @@ from jaxresnet.report.document import Report, write_report
 from jaxresnet.train import training as trainings
 from jaxresnet.train.checkpoint import Checkpoints
 from jaxresnet.train.clock import Diverged
-from jaxresnet.train.figures import FIGURES
+from jaxresnet.train.figures import figures_for
 from jaxresnet.train.interrupt import stop_on_signals
 from jaxresnet.train.log import EventFiles, RunLog, lines_of
 from jaxresnet.train.loop import Trainer
@@ -170,7 +170,8 @@ def run_identity(experiment: str, settings: Settings, dataset: Dataset) -> dict[
     return {
         "experiment": experiment,
         "images": dataset.title,
-        "figures": sorted(figure.name for figure in FIGURES),  # what its logs have
+        # What its logs have.
+        "figures": sorted(figure.name for figure in figures_for(len(dataset.class_names))),
         "normalisation": [dataset.source.mean, dataset.source.std],
         "data fingerprint": dataset.fingerprint(),
         # Times of two devices must not come together in one result.

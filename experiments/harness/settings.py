@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from experiments.harness.published import SOURCE, published
 from jaxresnet.data.loaders import LoaderOptions
 from jaxresnet.options import flag, option, options_of, parse_options, replace_options, unpublished
 from jaxresnet.train.checkpoint import CheckpointOptions
@@ -26,15 +27,30 @@ class DirectoryOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions(DirectoryOptions):
-    """And what else comes out."""
+class QuickOptions(DirectoryOptions):
+    """And how much is asked for."""
 
     quick: bool = unpublished(False, affects="nothing")
-    """Change the defaults to a small run on built-in images, two or three minutes on two cores."""
+    """Change the defaults to a small run, on built-in images if on any: two or three minutes on two
+    cores at most."""
+
+
+@dataclass(frozen=True)
+class OutputOptions(QuickOptions):
+    """And what else comes out."""
+
     verbose: bool = unpublished(False, affects="nothing")
     """Print what was switched on to make it fast, and why that is safe."""
     tensorboard: bool = unpublished(False, affects="nothing")
     """Write event files for TensorBoard to events/ (needs the extra tensorboard)."""
+
+
+class Protocol(NamedTuple):
+    """What was published, besides options: the source of images, the optimizers, and by whom."""
+
+    source: str
+    optimizers: tuple[str, ...]
+    authors: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class Settings(Recipe):
     QUICK: ClassVar[dict[str, Any]] = {
         "data": "synthetic", "width": 8, "epochs": 8, "batch_size": 32,
     }  # fmt: skip
+    protocol: ClassVar[Protocol] = Protocol(SOURCE, tuple(published()["c6"]["lab-c"]), "the labs")
     # Whether times are the result, so that what they depend on belongs to a run's identity.
     timed: ClassVar[bool] = False
 

@@ -13,10 +13,20 @@ from jaxresnet.train.interrupt import Stopped
 def run_subprocess(
     experiment: str, arguments: list[str], environment: Mapping[str, str] | None = None
 ) -> None:
-    """Runs python -m experiments.EXPERIMENT, which prints for itself.
+    """subprocess_status, which must be 0; raises TrainingFailed if it is not."""
+    status = subprocess_status(experiment, arguments, environment)
+    if status:
+        raise TrainingFailed(f"{experiment} ended with status {status}: its message is above")
 
-    A signal to stop is passed on, once, so that it saves its state: hence its own session, which a
-    terminal's Ctrl-C does not reach. Raises Stopped when it has then ended.
+
+def subprocess_status(
+    experiment: str, arguments: list[str], environment: Mapping[str, str] | None = None
+) -> int:
+    """Runs python -m experiments.EXPERIMENT, which prints for itself; its exit status.
+
+    Minus the signal's number if one ended it. A signal to stop is passed on, once, so that it saves
+    its state: hence its own session, which a terminal's Ctrl-C does not reach. Raises Stopped when
+    it has then ended.
     """
     command = [sys.executable, "-m", f"experiments.{experiment}", *arguments]
     variables = {**os.environ, **(environment or {})}
@@ -35,5 +45,4 @@ def run_subprocess(
             signal.signal(number, handler)
     if received:
         raise Stopped(received[0])
-    if status:
-        raise TrainingFailed(f"{experiment} ended with status {status}: its message is above")
+    return status

@@ -13,6 +13,7 @@ from torch import nn
 
 # What each convention calls a block's projection and the classifier.
 _NAMES = {"torchvision": ("downsample", "fc"), "kuangliu": ("shortcut", "linear")}
+_NORMS = {"batch": nn.BatchNorm2d, "none": lambda _features: nn.Identity()}
 
 
 class _Block(nn.Sequential):
@@ -36,8 +37,10 @@ class TorchResNet(nn.Sequential):
         stem: tuple[int, int, int, bool],
         *,
         num_classes: int = 10,
-        norm: bool = True,
+        norm: str = "batch",
         conv_bias: bool = False,
+        zero_init_residual: bool = False,
+        dropout: float = 0.0,
         width: int = 64,
         names: str = "torchvision",
     ):
@@ -51,7 +54,7 @@ class TorchResNet(nn.Sequential):
 
         def conv_norm(*shape: int) -> tuple[nn.Conv2d, nn.Module]:
             conv = nn.Conv2d(*shape, bias=conv_bias)
-            return conv, nn.BatchNorm2d(conv.out_channels) if norm else nn.Identity()
+            return conv, _NORMS[norm](conv.out_channels)
 
         def add_layers(owner: nn.Module, *shapes: tuple[int, ...]) -> None:
             """shapes: input features, output features, kernel size, stride, padding."""
@@ -81,7 +84,10 @@ class TorchResNet(nn.Sequential):
             self.add_module(f"layer{stage + 1}", layer)
         self.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
         self.add_module("flatten", nn.Flatten())
+        self.add_module("dropout", nn.Dropout(dropout) if dropout else nn.Identity())
         self.add_module(classifier, nn.Linear(inputs, num_classes))
+        for last in self.last_norms() if zero_init_residual else ():
+            nn.init.zeros_(last.weight)
         # The layout in which PyTorch is fastest on a CPU; its type stubs do not know the call.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -105,15 +111,12 @@ class TorchResNet(nn.Sequential):
         return inputs
 
 
-def create_torch_model(
-    name: str, *, stem: str = "cifar", norm: str = "batch", **options: Any
-) -> TorchResNet:
+def create_torch_model(name: str, *, stem: str = "cifar", **options: Any) -> TorchResNet:
     """The twin of jaxresnet.models.resnet.create_model, for the same arguments."""
-    from jaxresnet.models.resnet import MODELS, NORMS, STEMS, Bottleneck
+    from jaxresnet.models.resnet import MODELS, STEMS, Bottleneck
 
     block, blocks = MODELS[name]
-    is_bottleneck, has_norm = block is Bottleneck, NORMS[norm] is not None
-    return TorchResNet(is_bottleneck, blocks, STEMS[stem], norm=has_norm, **options)
+    return TorchResNet(block is Bottleneck, blocks, STEMS[stem], **options)
 
 
 def numpy_tensors(module: nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training in PyTorch: optimizers, transforms and the loop of the published runs."""
+"""Training in PyTorch: optimizers, schedules, transforms and the loop of the published runs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn, optim
+from torch.optim import lr_scheduler
 
 from jaxresnet.data.augment import CROP_PADDING
 from jaxresnet.data.dataset import Source, Split
@@ -20,6 +21,16 @@ TORCH_OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adadelta": optim.Adadelta,
     "adam": optim.Adam,
 }
+# By the names of jaxresnet.optim.SCHEDULES, of the same lengths, stepped after each batch.
+TORCH_SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], lr_scheduler.LRScheduler]] = {
+    "constant": lambda optimizer, steps, warmup: lr_scheduler.ConstantLR(optimizer, factor=1),
+    "step": lambda optimizer, steps, warmup: lr_scheduler.MultiStepLR(
+        optimizer, [-(-steps * ninths // 9) - warmup for ninths in (3, 6, 8)], gamma=0.1
+    ),
+    "cosine": lambda optimizer, steps, warmup: lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=steps - warmup
+    ),
+}
 
 
 def create_torch_optimizer(
@@ -27,8 +38,40 @@ def create_torch_optimizer(
 ) -> optim.Optimizer:
     """One of TORCH_OPTIMIZERS; what the options do not say is at torch.optim's default."""
     more = {"momentum": options.momentum} if options.entry.uses_momentum else {}
+    decayed, others = split_decayed(params, options)
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     create = TORCH_OPTIMIZERS[options.optimizer]
-    return create(params, lr=options.rate, weight_decay=options.weight_decay, **more)
+    return create(groups, lr=options.rate, weight_decay=options.weight_decay, **more)
+
+
+def split_decayed(
+    params: Iterable[torch.Tensor], options: OptimizerOptions
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Those that weight decay, L1 and L2 apply to, and the others, told apart as timm does."""
+    params = list(params)
+    if not options.no_decay_on_norm:
+        return params, []
+    return [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
+
+
+def create_torch_scheduler(
+    optimizer: optim.Optimizer, options: OptimizerOptions, epochs: int, steps_per_epoch: int
+) -> lr_scheduler.LRScheduler:
+    """One of TORCH_SCHEDULES, after the warm-up if there is one."""
+    steps, warmup = epochs * steps_per_epoch, round(options.warmup_epochs * steps_per_epoch)
+    later = TORCH_SCHEDULES[options.schedule](optimizer, steps, warmup)
+    if not warmup:
+        return later
+    rising = lr_scheduler.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
+    return lr_scheduler.SequentialLR(optimizer, [rising, later], [warmup])
+
+
+def torch_penalty(params: Iterable[torch.Tensor], options: OptimizerOptions) -> torch.Tensor:
+    """The terms that L1 and L2 add to the loss."""
+    decayed, _ = split_decayed(params, options)
+    absolute = torch.stack([param.abs().sum() for param in decayed]).sum()
+    squares = torch.stack([param.square().sum() for param in decayed]).sum()
+    return options.l1 * absolute + options.l2 / 2 * squares
 
 
 def torch_normalise(images: np.ndarray, source: Source) -> torch.Tensor:
@@ -67,16 +110,24 @@ def torch_epoch(
 
 
 def torch_train(
-    model: nn.Module, optimizer: optim.Optimizer, source: Source, batches: Iterable[tuple[Any, Any]]
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    source: Source,
+    batches: Iterable[tuple[Any, Any]],
+    loss: Callable[..., torch.Tensor] = nn.functional.cross_entropy,
+    penalty: Callable[[], torch.Tensor | float] = lambda: 0.0,
 ) -> Iterator[float]:
-    """Takes a step for each batch of uint8 images and labels; yields its mean loss."""
+    """Takes a step for each batch of uint8 images and labels; yields its mean loss.
+
+    loss: (logits, labels) -> the mean loss. penalty: the further terms of what is minimised.
+    """
     dtype = next(model.parameters()).dtype
     model.train()
     for images, labels in batches:
         inputs = torch_normalise(np.asarray(images), source).to(dtype)
         targets = torch.from_numpy(np.asarray(labels, np.int64))
-        loss = nn.functional.cross_entropy(model(inputs), targets)
+        mean_loss = loss(model(inputs), targets)
         optimizer.zero_grad()
-        loss.backward()
+        (mean_loss + penalty()).backward()
         optimizer.step()
-        yield loss.item()
+        yield mean_loss.item()

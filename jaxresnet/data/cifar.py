@@ -97,11 +97,11 @@ CIFAR10 = Cifar(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
     image_size=32,
+    sizes={"train": 50_000, "test": 10_000},
     name="cifar10",
     class_names=(
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     ),
-    sizes={"train": 50_000, "test": 10_000},
     layouts=(
         Tfds(),
         PythonBatches(

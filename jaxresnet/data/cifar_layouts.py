@@ -25,13 +25,11 @@ class CifarSet(Source):
 
     Attributes:
       name: in SOURCES and in TFDS.
-      sizes: how many images are in "train" and in "test".
       layouts: the first that is found is read.
     """
 
     name: str
     class_names: tuple[str, ...]
-    sizes: Mapping[str, int]
     layouts: "tuple[Layout, ...]"
 
 

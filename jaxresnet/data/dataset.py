@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -82,12 +82,14 @@ class Source(ABC):
       title: what tables and plots call them, such as "CIFAR-10 images".
       mean, std: by channel, of pixels from 0 to 1; images are normalised by them.
       image_size: pixels a side of what the network gets, unless asked for otherwise.
+      sizes: how many images are in "train" and in "test"; empty if there can be any number.
     """
 
     title: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     image_size: int
+    sizes: Mapping[str, int]
 
     @abstractmethod
     def load(self, directory: Path | None, wanted: Wanted, on_progress: OnProgress) -> "Dataset":

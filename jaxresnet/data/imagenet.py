@@ -17,7 +17,7 @@ from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
-_CLASSES, _SIZES = 1_000, (1_281_167, 50_000)  # ImageNet's training and validation images
+_CLASSES = 1_000  # of ImageNet
 _ACCEPTED = (
     "class folders (train/<class>/*.JPEG and val/<class>/*.JPEG), Kaggle's tree "
     "(ILSVRC/Data/CLS-LOC), or the directory of a data set that TFDS has prepared"
@@ -54,8 +54,9 @@ class Pictures(Source):
             return Split(images, arrays[f"{name}_labels"], self.image_size)
 
         train, test = split("train"), split("test")
-        is_imagenet = self.is_imagenet and len(classes) == _CLASSES
-        source = self if is_imagenet else replace(self, title=f"{layout.name()} images")
+        source = self
+        if not self.is_imagenet or len(classes) != _CLASSES:
+            source = replace(self, title=f"{layout.name()} images", sizes={})
         return Dataset(
             self.name,
             source,
@@ -63,7 +64,7 @@ class Pictures(Source):
             train,
             test,
             f"{layout.root} ({layout.title})",
-            published=is_imagenet and (len(train), len(test)) == _SIZES,
+            published=source.sizes == {"train": len(train), "test": len(test)},
         )
 
     def _usual_directory(self) -> Path:
@@ -98,5 +99,6 @@ class Pictures(Source):
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
-IMAGENET = Pictures("ImageNet photographs", _MEAN, _STD, 224, "imagenet", is_imagenet=True)
-FOLDERS = Pictures("images in folders", _MEAN, _STD, 224, "folders", is_imagenet=False)
+_SIZES = {"train": 1_281_167, "test": 50_000}
+IMAGENET = Pictures("ImageNet photographs", _MEAN, _STD, 224, _SIZES, "imagenet", is_imagenet=True)
+FOLDERS = Pictures("images in folders", _MEAN, _STD, 224, {}, "folders", is_imagenet=False)

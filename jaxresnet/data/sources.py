@@ -67,13 +67,9 @@ class SourceOptions:
 class ImageOptions(SourceOptions):
     """And how many of them."""
 
-    train_images: int | None = option(
-        None, affects="result", published=(None, CIFAR10.sizes["train"]), says="", at_least=1
-    )
+    train_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
     """Train on a fixed choice of so many images. None: all of them."""
-    eval_images: int | None = option(
-        None, affects="result", published=(None, CIFAR10.sizes["test"]), says="", at_least=1
-    )
+    eval_images: int | None = option(None, affects="result", published=True, says="", at_least=1)
     """Evaluate on a fixed choice of so many test images. None: all of them."""
     decode: Literal["exact", "fast"] = option(
         "exact", affects="result", published=True, says="{} decoding"
@@ -109,11 +105,9 @@ def load_dataset(
             split = replace(split, images=replace(split.images, fast=options.decode == "fast"))
         return split
 
-    return replace(
-        dataset,
-        train=prepared(dataset.train, options.train_images, "train_images"),
-        test=prepared(dataset.test, options.eval_images, "eval_images"),
-    )
+    train = prepared(dataset.train, options.train_images, "train_images")
+    test = prepared(dataset.test, options.eval_images, "eval_images")
+    return replace(dataset, train=train, test=test)
 
 
 def _leave_out_damaged(dataset: Dataset, limit: int, on_progress: OnProgress) -> Dataset:

@@ -51,7 +51,7 @@ class _Synthetic(Source):
 
 
 # Normalised as CIFAR-10, for which they stand in.
-SYNTHETIC = _Synthetic("synthetic images", CIFAR10.mean, CIFAR10.std, CIFAR10.image_size)
+SYNTHETIC = _Synthetic("synthetic images", CIFAR10.mean, CIFAR10.std, CIFAR10.image_size, {})
 
 
 def _draw_split(size: int, rng: np.random.Generator) -> Split:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from jaxresnet.kernels.conv import CONVOLUTIONS, plain_conv
@@ -21,10 +22,17 @@ def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.A
     NumPy draws on the host, from a generator keyed by `key`: the same weights on every device,
     and nothing to compile. jax.nn.initializers.variance_scaling compiles a program for each
     shape, ten seconds for those of a ResNet-18, and cannot tell a bias's fan-in from its shape.
+    Where JAX only traces, as for a network's shapes, nothing is drawn before the program runs.
     """
-    generator = np.random.Generator(np.random.Philox(key=np.asarray(jax.random.key_data(key))))
-    bound = np.float32(fan_in**-0.5)
-    return jnp.asarray((2 * generator.random(shape, np.float32) - 1) * bound)
+
+    def draw(words: np.ndarray) -> np.ndarray:
+        generator = np.random.Generator(np.random.Philox(key=np.asarray(words)))
+        return (2 * generator.random(shape, np.float32) - 1) * np.float32(fan_in**-0.5)
+
+    words = jax.random.key_data(key)
+    if isinstance(words, Tracer):
+        return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), words)
+    return jnp.asarray(draw(np.asarray(words)))
 
 
 class Conv(nnx.Module):
@@ -76,9 +84,11 @@ class BatchNorm(nnx.Module):
     averages the unbiased one. Statistics are float32 whatever the dtype of the input.
     """
 
-    def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32):
+    def __init__(
+        self, features: int, *, initial_scale: float = 1.0, dtype: DTypeLike = jnp.float32
+    ):
         self.dtype = dtype
-        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+        self.scale = nnx.Param(jnp.full(features, initial_scale, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.variance = nnx.BatchStat(jnp.ones(features, jnp.float32))

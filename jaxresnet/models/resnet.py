@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jaxresnet.errors import UserError
 from jaxresnet.kernels.activation import relu, relu_of_sum
 from jaxresnet.kernels.conv import CONVOLUTIONS
 from jaxresnet.kernels.pooling import max_pool
@@ -36,8 +37,15 @@ STEMS: dict[str, Stem] = {
     "imagenet": Stem(7, 2, 3, pool=True),  # the paper's
 }
 
+Dtype = Literal["float32", "bfloat16"]
+
 # What follows each convolution.
 NORMS: dict[str, type[BatchNorm] | None] = {"batch": BatchNorm, "none": None}
+
+
+def describe_norm(norm: str) -> str:
+    """One of NORMS for people."""
+    return f"{norm} normalisation" if NORMS[norm] else "without normalisation"
 
 
 class ConvNorm(nnx.Module):
@@ -51,7 +59,8 @@ class ConvNorm(nnx.Module):
         return x if self.norm is None else self.norm(x, train=train)
 
 
-# From in-features, out-features, kernel size, and further arguments of Conv.
+# From in-features, out-features, kernel size, whether it is the last before the sum with the
+# shortcut, and further arguments of Conv.
 MakeLayer = Callable[..., ConvNorm]
 
 
@@ -62,7 +71,7 @@ class BasicBlock(nnx.Module):
 
     def __init__(self, in_features: int, width: int, stride: int, layer: MakeLayer):
         self.conv1 = layer(in_features, width, 3, stride=stride)
-        self.conv2 = layer(width, width, 3)
+        self.conv2 = layer(width, width, 3, last=True)
         self.shortcut = _shortcut(in_features, width, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -80,7 +89,7 @@ class Bottleneck(nnx.Module):
         out_features = width * self.expansion
         self.conv1 = layer(in_features, width, 1)
         self.conv2 = layer(width, width, 3, stride=stride)
-        self.conv3 = layer(width, out_features, 1)
+        self.conv3 = layer(width, out_features, 1, last=True)
         self.shortcut = _shortcut(in_features, out_features, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -114,7 +123,8 @@ class ResNet(nnx.Module):
         stem: str = "cifar",
         norm: str = "batch",
         conv_bias: bool = False,
-        dropout_rate: float = 0.0,
+        zero_init_residual: bool = False,
+        dropout: float = 0.0,
         width: int = 64,
         dtype: DTypeLike = jnp.float32,
         convolution: str = "fast",
@@ -125,11 +135,15 @@ class ResNet(nnx.Module):
             Conv, use_bias=conv_bias, dtype=dtype, convolution=convolution, rngs=rngs
         )
 
-        def layer(in_features: int, features: int, size: int, **more: Any) -> ConvNorm:
+        def layer(
+            in_features: int, features: int, size: int, *, last: bool = False, **more: Any
+        ) -> ConvNorm:
             conv = make_conv(in_features, features, size, **more)
-            return ConvNorm(conv, make_norm and make_norm(features, dtype=dtype))
+            scale = 0.0 if last and zero_init_residual else 1.0
+            norm = make_norm and make_norm(features, initial_scale=scale, dtype=dtype)
+            return ConvNorm(conv, norm)
 
-        self.dropout_rate = dropout_rate
+        self.dropout = dropout
         size, stride, padding, self.pool = look_up(STEMS, stem, "stem")
         self.stem = layer(3, width, size, stride=stride, padding=padding)
         features, stages = width, []
@@ -157,10 +171,10 @@ class ResNet(nnx.Module):
             for block in blocks:
                 x = block(x, train=train)
         x = global_average_pool(x)
-        if train and self.dropout_rate > 0:
+        if train and self.dropout > 0:
             if dropout_key is None:
                 raise ValueError("training with dropout needs a dropout_key")
-            x = dropout(x, self.dropout_rate, dropout_key)
+            x = dropout(x, self.dropout, dropout_key)
         return self.classifier(x)
 
 
@@ -196,23 +210,42 @@ class ModelOptions:
     )
     """The layers before the first stage."""
     norm: Annotated[str, one_of(NORMS, "norm")] = option(
-        "batch",
-        affects="result",
-        published=True,
-        says=lambda norm: f"{norm} normalisation" if NORMS[norm] else "without normalisation",
+        "batch", affects="result", published=True, says=describe_norm
     )
     """The normalisation after each convolution."""
+    conv_bias: bool = option(
+        False,
+        affects="result",
+        published=True,
+        says=lambda biases: f"convolutions {'with' if biases else 'without'} biases",
+    )
+    """Give every convolution a bias; batch normalisation takes it off again."""
+    zero_init_residual: bool = option(
+        False, affects="result", published=True, says="the last scale of each block starting at 0"
+    )
+    """Start the scale of the last normalisation in each block at 0, so that blocks start as their
+    shortcuts."""
+    dropout: float = option(
+        0.0, affects="result", published=True, says="dropout {:g}", at_least=0, below=1
+    )
+    """In training, zero the classifier's inputs with this probability and divide the others by the
+    rest of it, as torch.nn.Dropout does."""
     width: int = option(64, affects="result", published=True, says="width {}", at_least=1)
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
-    dtype: Literal["float32", "bfloat16"] = option(
-        "float32", affects="result", published=True, says="{}", always=True
-    )
+    dtype: Dtype = option("float32", affects="result", published=True, says="{}", always=True)
     """Of convolutions and activations; parameters and statistics stay float32."""
     convolution: Annotated[str, one_of(CONVOLUTIONS, "convolution")] = option(
         "fast", affects="result", published=False, says="{} convolutions"
     )
     """Whose gradients. fast: written for the CPU, the same but for rounding. plain: JAX's own, as
     on every other device."""
+
+    def check(self) -> None:
+        """Raises UserError for a start of norms where there are none."""
+        if self.zero_init_residual and not NORMS[self.norm]:
+            raise UserError(
+                f"--zero-init-residual is for normalisation layers, but --norm is {self.norm}"
+            )
 
     def create(self, num_classes: int, seed: int) -> ResNet:
         """The network, its weights drawn from the seed."""

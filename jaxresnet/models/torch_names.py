@@ -1,12 +1,12 @@
 """Weights to and from PyTorch, by the names that PyTorch gives them.
 
-Two conventions are spoken: torchvision's (also timm's), and kuangliu/pytorch-cifar's, which
-calls the projection `shortcut` and the classifier `linear`. Kernels are (out, in, height, width)
-in PyTorch and (height, width, in, out) here; nothing else differs, so a trip to PyTorch and back
-is exact to the last bit.
+The conventions are torchvision's (timm's too), kuangliu/pytorch-cifar's, and that of the talk on
+ResNet-152. Kernels are (out, in, height, width) in PyTorch and (height, width, in, out) here;
+nothing else differs, so a trip to PyTorch and back is exact to the last bit.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import MODELS, STEMS, BasicBlock, Bottleneck, ResNet
+from jaxresnet.models.layers import BatchNorm
+from jaxresnet.models.resnet import MODELS, NORMS, STEMS, BasicBlock, Bottleneck, ResNet
 
 Tensors = Mapping[str, np.ndarray]
 Path = tuple[Any, ...]  # keys of nested dicts
@@ -33,6 +34,7 @@ class Convention(NamedTuple):
 CONVENTIONS: dict[str, Convention] = {
     "torchvision": Convention("downsample", "fc"),
     "kuangliu": Convention("shortcut", "linear"),
+    "talk": Convention("identity_downsample", "fc"),
 }
 LEAF_NAMES = {
     "kernel": "weight",
@@ -41,6 +43,7 @@ LEAF_NAMES = {
     "mean": "running_mean",
     "variance": "running_var",
 }
+_COUNTER = "num_batches_tracked"
 _KINDS = {"conv": "conv", "norm": "bn"}  # the parts of a ConvNorm, in order
 _PARTS = ("stem", "stages", "classifier")
 
@@ -104,16 +107,17 @@ def infer_model(tensors: Tensors) -> dict[str, Any]:
       UserError: the names are not those of a ResNet of this project.
     """
     convention = _find_convention(tensors)
-    blocks = {tuple(name.split(".")[:2]) for name in tensors}  # ("layer1", "0") and others
-    counts = tuple(sum(stage == f"layer{s}" for stage, *_ in blocks) for s in range(1, 5))
+    blocks = set(re.findall(r"^layer(\d+)\.(\d+)\.", "\n".join(tensors), re.MULTILINE))
+    stages = Counter(int(stage) for stage, _ in blocks)
+    counts = tuple(stages[stage] for stage in sorted(stages))
     block = Bottleneck if any(".conv3." in name for name in tensors) else BasicBlock
     models = [name for name, entry in MODELS.items() if entry == (block, counts)]
     if not models:
-        ends = [f"{own.classifier}.weight ({name}'s names)" for name, own in CONVENTIONS.items()]
+        ends = dict.fromkeys(f"{own.classifier}.weight" for own in CONVENTIONS.values())
         raise UserError(
             "the tensors are not those of a ResNet of this project: it takes conv1.weight, "
             f"layer1.0.conv1.weight and so on, {' or '.join(ends)}, with the blocks of "
-            f"{', '.join(MODELS)}; these have {counts} blocks: "
+            f"{', '.join(MODELS)}; these have {counts or 'no'} blocks: "
             f"{_first(list(tensors)) or 'no tensors'}"
         )
     axes = {"conv1.weight": 4, f"{convention.classifier}.weight": 2}
@@ -126,7 +130,7 @@ def infer_model(tensors: Tensors) -> dict[str, Any]:
         "name": models[0],
         "num_classes": classifier.shape[0],
         "stem": _find_stem(stem.shape[-1]),
-        "norm": "batch" if any(name.endswith("running_mean") for name in tensors) else "none",
+        "norm": _find_norm(tensors),
         "conv_bias": any(re.search(r"conv\d\.bias$", name) for name in tensors),
         "width": stem.shape[0],
     }
@@ -141,6 +145,26 @@ def _find_stem(kernel_size: int) -> str:
             f"{' and '.join(names) or 'no stem'}: the stems' sizes are {sizes}"
         )
     return names[0]
+
+
+def _find_norm(tensors: Tensors) -> str:
+    """The norm that has the arrays which the tensors have after convolutions."""
+    found = {name.rpartition(".")[2] for name in tensors if re.search(r"\bbn\d\.", name)}
+    leaves = {name: _norm_leaves(norm) for name, norm in NORMS.items()}
+    names = [name for name, own in leaves.items() if own == found - {_COUNTER}]
+    if len(names) != 1:
+        known = (f"{name} ({', '.join(sorted(own)) or 'nothing'})" for name, own in leaves.items())
+        raise UserError(
+            f"the normalisation's arrays, {', '.join(sorted(found))}, are those of "
+            f"{' and '.join(names) or 'no norm'}: the norms have {', '.join(known)}"
+        )
+    return names[0]
+
+
+def _norm_leaves(norm: type[BatchNorm] | None) -> set[str]:
+    """What PyTorch calls the arrays of a norm."""
+    arrays = () if norm is None else nnx.to_pure_dict(nnx.state(norm(1)))
+    return {LEAF_NAMES[name] for name in arrays}
 
 
 def weights_of(model: ResNet) -> Weights:
@@ -167,7 +191,7 @@ def _flatten(weights: Weights) -> dict[Path, Any]:
 
 def _counter(variance: str) -> str:
     """PyTorch's batch norm counts its batches beside its statistics, in each layer."""
-    return variance.replace(LEAF_NAMES["variance"], "num_batches_tracked")
+    return variance.replace(LEAF_NAMES["variance"], _COUNTER)
 
 
 def _torch_name(path: Path, convention: Convention) -> str:

@@ -18,7 +18,7 @@ class Claim:
     """Something that was published, and what this run says to it.
 
     Attributes:
-      published: what the labs found. here: what this run found.
+      published: what others found. here: what this run found.
       agrees: by a rule that is written where the claim is made.
       why: the reason, where it cannot be said or they differ.
     """
@@ -42,6 +42,7 @@ class Report:
       findings: sentences computed from the figures.
       claims: the published findings, each with a verdict.
       details: tables that a summary of several reports leaves out.
+      publisher: whose findings the claims are.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Report:
     findings: Sequence[str] = ()
     claims: Sequence[Claim] = ()
     details: Sequence[Table] = ()
+    publisher: str = "the labs"
 
     def to_markdown(self) -> str:
         parts = [f"# {self.title}", self.asked, self.introduction, " ".join(self.findings)]
@@ -64,7 +66,7 @@ class Report:
     def claims_tables(self) -> list[Table]:
         """One table of the claims, or none."""
         rows = [[claim.published, claim.here, claim.verdict] for claim in self.claims]
-        columns = ["the labs found", "this run found", "do they agree?"]
+        columns = [f"{self.publisher} found", "this run found", "do they agree?"]
         return [Table("What was published, and what this run says", columns, rows)] if rows else []
 
 

@@ -6,6 +6,7 @@ from statistics import mean, median, stdev
 from typing import Generic, TypeVar
 
 import rich.box
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 MISSING = "-"
@@ -92,8 +93,8 @@ class Table:
 
     def to_rich(self) -> RichTable:
         table = RichTable(
-            title=self.title,
-            caption=self.note or None,
+            title=escape(self.title),
+            caption=escape(self.note) or None,
             box=rich.box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
@@ -103,7 +104,7 @@ class Table:
         for index, column in enumerate(self.columns):
             table.add_column(column, justify="right" if index else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
 

@@ -29,6 +29,8 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its s
 _DIGESTS = "sha256.json"
 _DAMAGED, _UNFINISHED = _ASIDE = ("damaged", "unfinished")  # directories of moved steps
 _ORBAX_METADATA = "_CHECKPOINT_METADATA"
+_WEIGHTS = ("params", "batch_stats")  # items of a step, evaluated unless averages are kept beside
+_AVERAGES = tuple(f"average_{name}" for name in _WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,19 @@ class Checkpoints:
         saved = self._manager.restore(
             step, args=ocp.args.Composite(position=ocp.args.JsonRestore(), **args)
         )
+
+        def tree(name: str, like: Arrays) -> Arrays:
+            return saved[name] if name in items else like  # an empty one
+
         leaves = [saved["opt_state"][path] for path in items.get("opt_state", ())]
+        params, batch_stats = map(tree, _WEIGHTS, (like.params, like.batch_stats))
+        average = tuple(map(tree, _AVERAGES, like.average)) if like.average else None
         return TrainState(
             step=jax.device_put(np.asarray(saved["position"]["step"], like.step.dtype)),
-            params=saved["params"],
-            batch_stats=saved["batch_stats"] if "batch_stats" in items else like.batch_stats,
+            params=params,
+            batch_stats=batch_stats,
             opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), leaves),
+            average=average,
         )
 
     def close(self) -> None:
@@ -125,7 +134,9 @@ def _save_args(step: int, *trees: Arrays) -> ocp.args.Composite:
     return ocp.args.Composite(position=ocp.args.JsonSave({"step": step}), **args)
 
 
-def _items(params: Arrays, batch_stats: Arrays, opt_state: Any = ()) -> dict[str, Any]:
+def _items(
+    params: Arrays, batch_stats: Arrays, opt_state: Any = (), average: Any = None
+) -> dict[str, Any]:
     """What a checkpoint keeps, each an item that can be loaded alone; Orbax refuses empty ones.
 
     The optimizer's state goes by path: Orbax keeps dicts as they are, not Optax's named tuples.
@@ -133,25 +144,27 @@ def _items(params: Arrays, batch_stats: Arrays, opt_state: Any = ()) -> dict[str
     paths = jax.tree.leaves_with_path(opt_state)
     leaves = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
     items = {"params": params, "batch_stats": batch_stats, "opt_state": leaves}
+    items |= zip(_AVERAGES, average or (), strict=False)
     return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
 
 
 def restore_weights(step: Path) -> Weights:
-    """The weights in a step's directory, as NumPy arrays."""
+    """The weights in a step's directory, averaged where an average was kept, as NumPy arrays."""
 
     def number_keys(tree: Any) -> Any:  # Orbax writes the numbers of stages and blocks as text
         if not isinstance(tree, dict):
             return tree
         return {int(key) if key.isdigit() else key: number_keys(tree[key]) for key in tree}
 
+    names = _AVERAGES if (step / _AVERAGES[0]).is_dir() else _WEIGHTS
     trees = {"params": {}, "batch_stats": {}}
     with ocp.PyTreeCheckpointer() as checkpointer:
-        for name in trees:
+        for kind, name in zip(trees, names, strict=True):
             path = (step / name).absolute()
             if path.is_dir():
                 shapes = checkpointer.metadata(path).item_metadata.tree
                 numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-                trees[name] = number_keys(checkpointer.restore(path, restore_args=numpy))
+                trees[kind] = number_keys(checkpointer.restore(path, restore_args=numpy))
     position = json.loads((step / "position" / "metadata").read_text(encoding="utf-8"))
     return Weights(**trees, batches=position["step"])
 

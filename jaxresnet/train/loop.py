@@ -121,7 +121,9 @@ class Trainer:
                 images = min(size, len(training.dataset.train) - batch * size)
                 step = epoch * per_epoch + batch
                 position = {"step": step, "epoch": epoch, "batch": batch, "images": images}
-                watcher.take_step(position, batches, take_step, sync=training.sync_each_step)
+                watcher.take_step(
+                    position, batches, take_step, sync=training.feeding.sync_each_step
+                )
                 add(watcher.completed())
                 if self.stop or self.checkpoints.is_due(step + 1):
                     add(watcher.wait())
@@ -136,9 +138,8 @@ class Trainer:
         self.checkpoints.save(self._state)
 
     def _evaluate(self, epoch: int) -> Record:
-        state, training = self._state, self.training
-        weights = state.params, state.batch_stats
-        batches = training.dataset.test, training.batch_size, training.loader.options
+        training = self.training
+        batches = training.dataset.test, training.batch_size, training.feeding
 
         def on_batch(number: int, images: int, figures: Record) -> None:
             self.stop.raise_if_set()
@@ -146,4 +147,4 @@ class Trainer:
             self.log.add("test_batches", training.series, line)
             self.progress.evaluated(images)
 
-        return evaluate(self._programs.evaluate, *weights, *batches, on_batch)
+        return evaluate(self._programs.evaluate, *self._state.evaluated, *batches, on_batch)

@@ -124,8 +124,9 @@ class Progress:
 
     def end_epoch(self, record: Record) -> None:
         """An epoch was trained and evaluated."""
+        top5 = f", test top-5 {record['test_top5']:.1%}" if "test_top5" in record else ""
         self.say(
             f"{self._title}: {format_duration(record['seconds'])}, loss {record['loss']:.3f}, "
             f"top-1 {record['top1']:.1%}, test loss {record['test_loss']:.3f}, "
-            f"test top-1 {record['test_top1']:.1%}"
+            f"test top-1 {record['test_top1']:.1%}{top5}"
         )

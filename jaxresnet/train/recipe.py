@@ -9,6 +9,7 @@ import jax
 
 from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.sources import ImageOptions
+from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.options import one_of, option, plural
@@ -33,14 +34,18 @@ class TrainingOptions:
         0, affects="result", published=False, says="seed {}", always=True, at_least=0, below=2**31
     )
     """Of the initial weights, the order of images and their augmentation."""
+    label_smoothing: float = _option(0.0, says="label smoothing {:g}", at_least=0, below=1)
+    """This share of each label goes to all classes alike, in training."""
+    ema: float | None = _option(None, says="averaged weights (decay {:g})", above=0, below=1)
+    """Evaluate, and hand on, an exponential moving average of parameters and statistics: after each
+    step so much of it stays. None: the weights themselves."""
     init_from: Path | None = _option(None, says="starting from {}")
-    """Start from these weights: a .pth, .pt or .safetensors file in torchvision's or
-    kuangliu/pytorch-cifar's names, a run's directory (its newest checkpoint), or a directory of
-    weights. None: drawn from the seed."""
+    """Start from these weights: a .pth, .pt or .safetensors file by PyTorch's names, a run's
+    directory (its newest checkpoint), or a directory of weights. None: drawn from the seed."""
 
     def loss(self, logits: jax.Array, labels: Labels) -> jax.Array:
         """What training minimises the mean of: float32 (batch,), of logits (batch, classes)."""
-        return cross_entropy(logits, labels)
+        return cross_entropy(logits, labels, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,14 @@ class Recipe:
     model: ModelOptions = ModelOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     training: TrainingOptions = TrainingOptions()
+
+    def check(self) -> None:
+        """Raises UserError for options of different groups that contradict each other."""
+        warmup, epochs = self.optimizer.warmup_epochs, self.training.epochs
+        if warmup >= epochs:
+            raise UserError(f"--warmup-epochs must be below --epochs, {epochs}, got {warmup:g}")
+        if self.model.zero_init_residual and self.training.init_from is not None:
+            raise UserError(
+                "--zero-init-residual is for weights that are drawn, but --init-from gives them: "
+                "leave one out"
+            )

@@ -17,6 +17,12 @@ class TrainState(NamedTuple):
     params: Arrays
     batch_stats: Arrays
     opt_state: optax.OptState
+    average: tuple[Arrays, Arrays] | None = None  # of params and batch_stats, where it is kept
+
+    @property
+    def evaluated(self) -> tuple[Arrays, Arrays]:
+        """(params, batch_stats) as they are evaluated: averaged where an average is kept."""
+        return self.average or (self.params, self.batch_stats)
 
 
 class Network(NamedTuple):
@@ -46,13 +52,22 @@ def split_model(model: ResNet) -> tuple[Network, Arrays, Arrays]:
 
 
 def create_state(
-    params: Arrays, batch_stats: Arrays, optimizer: optax.GradientTransformation
+    params: Arrays,
+    batch_stats: Arrays,
+    optimizer: optax.GradientTransformation,
+    *,
+    averaged: bool = False,
 ) -> TrainState:
-    """The state before the first step. Copies, since a step donates what it is given."""
+    """The state before the first step. Copies, since a step donates what it is given.
+
+    averaged: whether to keep an average, which starts as these weights.
+    """
 
     @jax.jit
     def create(params: Arrays, batch_stats: Arrays) -> TrainState:
+        average = jax.tree.map(jnp.copy, (params, batch_stats)) if averaged else None
         params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, batch_stats, optimizer.init(params), average)
 
     return create(*jax.device_put((params, batch_stats)))

@@ -11,7 +11,7 @@ import optax
 from jaxresnet import platform
 from jaxresnet.data.dataset import Batch, Split
 from jaxresnet.data.loaders import WorkerOptions, eval_batches
-from jaxresnet.train.figures import FIGURES, Labels, Record, StepOutputs, cross_entropy
+from jaxresnet.train.figures import Labels, Record, StepOutputs, cross_entropy, figures_for
 from jaxresnet.train.state import Arrays, Network, TrainState
 
 Normalise = Callable[[Any], jax.Array]  # uint8 images (batch, height, width, 3) -> float32
@@ -25,12 +25,16 @@ def make_train_step(
     dropout_seed: int = 0,
     read: Callable[..., Batch] = Batch,
     loss: Callable[[jax.Array, Labels], jax.Array] = cross_entropy,
+    penalty: Callable[[Arrays], jax.Array] | None = None,
+    ema: float | None = None,
 ):
     """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
 
-    metrics: the step's figures, and `finite`, whether the loss, and all parameters and statistics
-    after the step, are finite; all of shape (). read: makes a batch inside the step.
-    loss: (logits, labels) -> the loss of each image, of which training minimises the mean.
+    metrics: the step's figures, and `finite`, whether what was minimised, and all parameters and
+    statistics after the step, are finite; all of shape (). read: makes a batch inside the step.
+    loss: (logits, labels) -> the loss of each image; training minimises their mean, which is the
+    figure, and the penalty of the parameters. ema: how much of the state's average, which it must
+    have then, stays in a step.
     """
 
     def train_step(state: TrainState, *arguments: Any) -> tuple[TrainState, Metrics]:
@@ -38,20 +42,26 @@ def make_train_step(
         dropout_key = jax.random.fold_in(jax.random.key(dropout_seed), state.step)
         inputs = normalise(images)
 
-        def loss_function(params: Arrays) -> tuple[jax.Array, tuple[jax.Array, Arrays]]:
+        def loss_function(params: Arrays) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Arrays]]:
             logits, batch_stats = network.apply(
                 params, state.batch_stats, inputs, train=True, dropout_key=dropout_key
             )
-            return loss(logits, labels).mean(), (logits, batch_stats)
+            mean_loss = loss(logits, labels).mean()
+            minimised = mean_loss if penalty is None else mean_loss + penalty(params)
+            return minimised, (mean_loss, logits, batch_stats)
 
         gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (mean_loss, (logits, batch_stats)), gradients = gradient(state.params)
+        (minimised, (mean_loss, logits, batch_stats)), gradients = gradient(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         outputs = StepOutputs(mean_loss, logits, labels, gradients, updates, params)
-        figures = {figure.name: figure.step(outputs) for figure in FIGURES if figure.step}
-        finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
-        state = TrainState(state.step + 1, params, batch_stats, opt_state)
+        steps = {f.name: f.step for f in figures_for(logits.shape[-1]) if f.step}
+        figures = {name: step(outputs) for name, step in steps.items()}
+        finite = jnp.isfinite(minimised) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
+        average: Any = state.average
+        if ema is not None:
+            average = optax.incremental_update((params, batch_stats), average, 1 - ema)
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
         return state, {**figures, "finite": finite}
 
     return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())
@@ -67,7 +77,7 @@ def make_eval_step(network: Network, normalise: Normalise):
         params: Arrays, batch_stats: Arrays, images: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> Metrics:
         logits, _ = network.apply(params, batch_stats, normalise(images), train=False)
-        tests = {figure.name: figure.test for figure in FIGURES if figure.test}
+        tests = {f.name: f.test for f in figures_for(logits.shape[-1]) if f.test}
         return {name: test(logits, labels).sum(where=mask) for name, test in tests.items()}
 
     return jax.jit(eval_step, compiler_options=platform.compiler_options())

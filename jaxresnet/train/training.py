@@ -34,7 +34,7 @@ class Training:
     initial_state: TrainState
     loader: Loader
     steps_per_epoch: int  # a short last batch is a step too
-    sync_each_step: bool  # wait for each step before asking for the next batch
+    feeding: LoaderOptions  # by which the loader was made
 
     @property
     def epochs(self) -> int:
@@ -50,7 +50,7 @@ def initial_weights(recipe: Recipe, dataset: Dataset) -> tuple[Network, Weights]
     model = recipe.model.create(len(dataset.class_names), recipe.training.seed)
     network, _, _ = split_model(model)
     drawn, path = weights_of(model), recipe.training.init_from
-    return network, drawn if path is None else load_weights(path, like=drawn)
+    return network, drawn if path is None else load_weights(path, recipe.model, like=drawn)
 
 
 def build_training(
@@ -68,10 +68,12 @@ def build_training(
         dataset=dataset,
         network=network,
         optimizer=optimizer,
-        initial_state=create_state(weights.params, weights.batch_stats, optimizer),
+        initial_state=create_state(
+            weights.params, weights.batch_stats, optimizer, averaged=options.ema is not None
+        ),
         loader=loader.create(dataset.train, augment, options.batch_size, options.seed),
         steps_per_epoch=steps_per_epoch,
-        sync_each_step=loader.sync_each_step,
+        feeding=loader,
     )
 
 
@@ -88,14 +90,21 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
     dataset, loader, full = training.dataset, training.loader, training.batch_size
     network, options = training.network, training.recipe.training
     train_step = make_train_step(
-        network, training.optimizer, dataset.normalise, options.seed, loader.read, options.loss
+        network,
+        training.optimizer,
+        dataset.normalise,
+        options.seed,
+        loader.read,
+        options.loss,
+        training.recipe.optimizer.penalty,
+        options.ema,
     )
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
     images = jax.ShapeDtypeStruct((full, *(dataset.test.image_size,) * 2, 3), np.uint8)
     labels, mask = (jax.ShapeDtypeStruct((full,), dtype) for dtype in (np.int32, bool))
     eval_step = make_eval_step(network, dataset.normalise)
-    lowered.append(eval_step.lower(state.params, state.batch_stats, images, labels, mask))
+    lowered.append(eval_step.lower(*state.evaluated, images, labels, mask))
     with ThreadPoolExecutor() as pool:
         *train_steps, evaluate = pool.map(lambda program: program.compile(), lowered)
     platform.release_unused_memory()

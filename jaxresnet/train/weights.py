@@ -18,8 +18,16 @@ import safetensors.numpy
 from flax import nnx
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_names import Weights, from_torch, infer_model, to_torch, weights_of
+from jaxresnet.models.resnet import ModelOptions, create_model, describe_norm
+from jaxresnet.models.torch_names import (
+    Tensors,
+    Weights,
+    from_torch,
+    infer_model,
+    to_torch,
+    weights_of,
+)
+from jaxresnet.options import Option, flag, options_of
 from jaxresnet.train.checkpoint import find_checkpoint, restore_weights, save_weights
 
 _TORCH_SUFFIXES = (".pth", ".pt")
@@ -85,17 +93,42 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} holds tensors that are not plain arrays: {error}") from error
 
 
-def load_weights(path: Path, like: Weights) -> Weights:
-    """The weights of a file or directory for a network shaped as `like`.
+def load_weights(path: Path, model: ModelOptions, like: Weights) -> Weights:
+    """The weights of a file or directory for the model's network, shaped as `like`.
 
     Raises:
-      UserError: they cannot be read or do not fit; the message names the file.
+      UserError: they cannot be read or do not fit; the message names the file, and the options to
+        change if it holds the weights of another network.
     """
     tensors = read_tensors(path)
     try:
         return from_torch(tensors, like)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}{_changes(tensors, model)}") from error
+
+
+def _changes(tensors: Tensors, model: ModelOptions) -> str:
+    """A line that says which options would make the model theirs; empty if none would."""
+    try:
+        found = infer_model(tensors)
+    except UserError:
+        return ""
+    found["model"] = found.pop("name")
+    given = {option.name: option for option in options_of(model)}
+    wanted = [given[name]._replace(value=value) for name, value in found.items() if name in given]
+    changes = [_change(option) for option in wanted if option != given[option.name]]
+    return f"\nto use these weights, {', '.join(changes)}" if changes else ""
+
+
+def _change(option: Option) -> str:
+    match option.value:
+        case True:
+            return f"add {option.flag}"
+        case False:
+            off = flag(f"no_{option.name}")
+            return f"leave out {option.flag} (or, where it is the default, add {off})"
+        case value:
+            return f"set {option.flag} {value}"
 
 
 def load_model(path: Path) -> tuple[dict[str, Any], Weights]:
@@ -112,11 +145,11 @@ def load_model(path: Path) -> tuple[dict[str, Any], Weights]:
 def describe_model(options: dict[str, Any], weights: Weights) -> str:
     """A network for people, from what load_model gives."""
     values = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
-    norm = "" if options["norm"] == "batch" else ", without normalisation"
     bias = ", with convolution bias" if options["conv_bias"] else ""
     return (
         f"{options['name']} of width {options['width']}, {options['stem']} stem, "
-        f"{options['num_classes']} classes{norm}{bias}, {values:,} parameters"
+        f"{options['num_classes']} classes, {describe_norm(options['norm'])}{bias}, "
+        f"{values:,} parameters"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import all as all_experiments
 from experiments import report
-from experiments.harness.catalogue import list_published_experiments
+from experiments.harness.catalogue import ORIGINS, list_published_experiments, origin_of
 from tests.experiments.running import command, start
 
 TINY = ["--quick", "--epochs", "1", "--train-images", "256", "--eval-images", "64", "--width", "4"]
@@ -49,9 +49,27 @@ def test_one_that_fails_does_not_keep_the_others(tmp_path, monkeypatch, capfd):
     assert "## Q1 to Q4" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_a_part_is_run_alone_with_the_options_that_its_experiments_have(tmp_path, monkeypatch):
+    started = {}
+    monkeypatch.setattr(
+        all_experiments, "run_subprocess", lambda name, arguments: started.update({name: arguments})
+    )
+    monkeypatch.setattr(all_experiments, "write_full_report", lambda *_: None)
+    given = ["--parts", "talk", "--width", "4", "--batch-size", "8", "--data", "synthetic"]
+    assert command(all_experiments.main, *given, "--out", tmp_path) == 0
+    assert started.keys() == {n for n in list_published_experiments() if n.startswith("r")}
+    assert started["r1_parameters"] == ["--out", str(tmp_path / "r1_parameters")]
+    assert started["r5_memory"] == ["--width", "4", "--out", str(tmp_path / "r5_memory")]
+
+
+def test_every_experiment_belongs_to_a_part_of_the_report():
+    assert {origin_of(name) for name in list_published_experiments()} == set(ORIGINS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--parts", "book"], "unknown part 'book': choose one of labs, talk"),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["--quick", "--data-dir", "x"], "--data-dir is x, but --data is synthetic"),
     ],

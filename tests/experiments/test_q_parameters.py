@@ -67,12 +67,14 @@ def test_the_experiments_are_listed_with_a_line_each():
         [sys.executable, "-m", "experiments"], capture_output=True, text=True, check=True
     ).stdout
     for name in ("c1_training", "c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters",
-        "convert_weights", "evaluate", "checks.fidelity",
+        "r1_parameters", "r5_memory", "convert_weights", "evaluate", "checks.fidelity",
     ):  # fmt: skip
         assert f"python -m experiments.{name} " in listing
 
 
-@pytest.mark.parametrize("name", ["c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters"])
+@pytest.mark.parametrize(
+    "name", ["c2_timing", "c6_optimizers", "c7_no_batch_norm", "q_parameters", "r5_memory"]
+)
 def test_help_needs_no_tensorflow(name, capsys):
     module = importlib.import_module(f"experiments.{name}")
     with pytest.raises(SystemExit) as ended:

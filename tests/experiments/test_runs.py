@@ -1,6 +1,7 @@
 """Small runs of the training experiments, from the command line's arguments to their reports."""
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,10 +10,18 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import c1_training, c2_timing, c6_optimizers, c7_no_batch_norm
+from experiments import (
+    c1_training,
+    c2_timing,
+    c6_optimizers,
+    c7_no_batch_norm,
+    compare,
+    evaluate,
+)
+from experiments.harness.images import load_images
 from jaxresnet.kernels import conv
 from jaxresnet.train.log import read_json_lines
-from tests.experiments.running import losses, run, saved_params
+from tests.experiments.running import command, losses, run, saved_params
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +277,41 @@ def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
     with (tmp_path / "a" / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == losses(tmp_path / "a")
+
+
+def test_with_100_classes_top5_stands_in_every_table(tmp_path, monkeypatch):
+    def load_100_classes(*arguments):
+        dataset = load_images(*arguments)
+        return dataclasses.replace(dataset, class_names=tuple(f"class {n}" for n in range(100)))
+
+    assert run(c1_training.main, tmp_path / "10", "--epochs", "1") == 0
+    monkeypatch.setattr("experiments.harness.run.load_images", load_100_classes)
+    monkeypatch.setattr("experiments.evaluate.load_images", load_100_classes)
+    assert run(c1_training.main, tmp_path / "100", "--epochs", "1") == 0
+    weights = ["--weights", tmp_path / "100", "--data", "synthetic", "--eval-images", "30"]
+    assert command(evaluate.main, *weights, "--out", tmp_path / "evaluated") == 0
+    runs = [tmp_path / "10", tmp_path / "100"]
+    assert command(compare.main, *runs, "--out", tmp_path / "compared") == 0
+
+    (epoch,) = read_json_lines(tmp_path / "100" / "epochs.jsonl")
+    reports = {p.name: (p / "report.md").read_text() for p in tmp_path.iterdir() if p.is_dir()}
+    assert "top-5" not in reports["10"]
+    top5, test_top5 = (f"{100 * epoch[name]:.1f}" for name in ("top5", "test_top5"))
+    assert table_row(reports["100"], "epoch")[-4:] == [
+        "top-5",
+        "test loss",
+        "test top-1",
+        "test top-5",
+    ]
+    row = table_row(reports["100"], "1")
+    assert (row[-4], row[-1]) == (top5, test_top5)
+    assert table_row(reports["evaluated"], "weights")[4] == "test top-5"
+    assert (
+        table_row(reports["evaluated"], str(tmp_path / "100"))[4]
+        == f"{100 * epoch['test_top5']:.2f}"
+    )
+    assert table_row(reports["compared"], "10, sgd")[-1] == "-"
+    assert table_row(reports["compared"], "100, sgd")[-1] == test_top5
 
 
 def test_event_files_hold_what_the_log_holds(tmp_path):

@@ -49,6 +49,8 @@ def test_the_defaults_are_the_published_protocol(whole_cifar10, synthetic):
     [
         "--epochs 4", "--learning-rate 0.2", "--width 32", "--batch-size 64", "--eval-images 10",
         "--train-images 10", "--protocol defaults", "--augment none", "--dtype bfloat16",
+        "--schedule cosine", "--warmup-epochs 0.5", "--label-smoothing 0.1", "--ema 0.9",
+        "--l1 0.1", "--l2 0.1", "--dropout 0.2", "--zero-init-residual", "--no-decay-on-norm",
     ],
 )  # fmt: skip
 def test_other_settings_are_not_the_published_protocol(arguments, whole_cifar10):
@@ -152,7 +154,25 @@ def test_workers_is_a_number_or_auto():
         ("--learning-rate nan", "--learning-rate must be above 0"),
         ("--learning-rate inf", "--learning-rate must be above 0 and finite, got inf"),
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
-        ("--data imagenet", "unknown data 'imagenet': choose one of auto, cifar10.*synthetic"),
+        ("--schedule linear", "unknown schedule 'linear': choose one of constant, step, cosine"),
+        ("--warmup-epochs -1", "--warmup-epochs must be at least 0"),
+        ("--warmup-epochs 5", "--warmup-epochs must be below --epochs, 5, got 5"),
+        ("--warmup-epochs 1 --epochs 1", "--warmup-epochs must be below --epochs, 1, got 1"),
+        ("--label-smoothing 1", "--label-smoothing must be at least 0 and below 1"),
+        ("--l1 -1", "--l1 must be at least 0"),
+        ("--l2 inf", "--l2 must be at least 0 and finite, got inf"),
+        ("--dropout 1", "--dropout must be at least 0 and below 1"),
+        ("--ema 0", "--ema must be above 0 and below 1, got 0"),
+        ("--ema 1", "--ema must be above 0 and below 1, got 1"),
+        (
+            "--zero-init-residual --norm none",
+            "--zero-init-residual is for normalisation layers, but --norm is none",
+        ),
+        (
+            "--zero-init-residual --init-from weights",
+            "--zero-init-residual is for weights that are drawn, but --init-from gives them",
+        ),
+        ("--data imagenette", "unknown data 'imagenette': choose one of auto, cifar10.*synthetic"),
         ("--model resnet20", r"unknown model 'resnet20': choose one of resnet18.*resnet152"),
         ("--optimizer adamax", r"unknown optimizer 'adamax': choose one of sgd.*adam"),
     ],
@@ -182,6 +202,8 @@ def test_lists_of_optimizers_are_checked(arguments, message):
 def test_c7_refuses_another_norm():
     with pytest.raises(UserError, match="--norm is batch, but C7 trains without: use c1_training"):
         parse_settings(C7Settings, "c7_no_batch_norm", "", ["--norm", "batch"])
+    with pytest.raises(UserError, match="--norm is none"):
+        parse_settings(C7Settings, "c7_no_batch_norm", "", ["--zero-init-residual"])
 
 
 @pytest.mark.parametrize("arguments", ["--epoch-count 3", "--epochs five", "--dtype float16"])

@@ -217,6 +217,7 @@ def test_the_report_gathers_the_newest_runs_in_the_order_of_the_labs(devices, ru
     text = (tmp_path / "report.md").read_text()
     found = re.findall(r"^## (C\d|Q1)", text, re.M)
     assert found == ["C2", "C3", "C4", "C5"]
+    assert re.findall("^# (.+)", text, re.M)[1:] == ["ResNet-18 on CIFAR-10"]
     made = [f"{anchor.lower()}_" for anchor in found]
     missing = [name for name in list_published_experiments() if not name.startswith(tuple(made))]
     assert f"Not run yet: {', '.join(missing)}" in text

@@ -25,16 +25,32 @@ def test_evaluate_repeats_what_the_run_found(trained, tmp_path, capsys):
     assert command(convert_weights.main, trained, safetensors, "--names", "kuangliu") == 0
     assert "resnet18 of width 4, cifar stem, 10 classes" in capsys.readouterr().out
     (epoch,) = read_json_lines(trained / "epochs.jsonl")
-    images = ["--data", "synthetic", "--eval-images", "30", "--batch-size", "20"]
-    for weights in (trained, safetensors):
+    images = ["--eval-images", "30", "--batch-size", "20"]
+    step = next((trained / "checkpoints" / "sgd").iterdir())
+    for weights, data in [(trained, []), (step, []), (safetensors, ["--data", "synthetic"])]:
         out = tmp_path / f"of-{weights.name}"
-        assert command(evaluate.main, "--weights", weights, *images, "--out", out) == 0
+        assert command(evaluate.main, "--weights", weights, *data, *images, "--out", out) == 0
         summary = json.loads((out / "summary.json").read_text())
         assert summary["test_images"] == 30
         assert summary["test_loss"] == epoch["test_loss"]
         assert summary["test_top1"] == epoch["test_top1"]
         assert summary["images"] == "synthetic images"
         assert "synthetic images" in (out / "report.md").read_text()
+
+
+def test_averaged_weights_are_evaluated_and_handed_on(tmp_path):
+    arguments = ["--epochs", "2", "--learning-rate", "0.01", "--ema", "0.9", "--label-smoothing"]
+    assert run(c1_training.main, tmp_path / "run", *arguments, "0.1") == 0
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "label smoothing 0.1, averaged weights (decay 0.9)" in report
+    assert command(convert_weights.main, tmp_path / "run", tmp_path / "a.safetensors") == 0
+    *_, epoch = read_json_lines(tmp_path / "run" / "epochs.jsonl")
+    images = ["--data", "synthetic", "--eval-images", "30", "--batch-size", "20"]
+    for name in ("run", "a.safetensors"):
+        out = tmp_path / f"of-{name}"
+        assert command(evaluate.main, "--weights", tmp_path / name, *images, "--out", out) == 0
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["test_loss"] == epoch["test_loss"]
 
 
 def test_another_evaluation_is_not_written_over(trained, tmp_path, capsys):
@@ -63,6 +79,29 @@ def test_a_run_starts_from_weights(trained, tmp_path, capsys):
     assert "--init-from: weights" in capsys.readouterr().err
 
 
+def test_a_network_with_biases_goes_on_from_its_file(trained, tmp_path, capsys):
+    first, file = tmp_path / "first", tmp_path / "resnet.safetensors"
+    assert run(c1_training.main, first, "--epochs", "1", "--conv-bias") == 0
+    assert "convolutions with biases" in (first / "report.md").read_text()
+    assert "--conv-bias True instead of False" in (first / "report.md").read_text()
+    assert command(convert_weights.main, first, file, "--names", "talk") == 0
+    output = capsys.readouterr().out
+    assert "with convolution bias" in output
+    assert f"written to {file}, {file.stat().st_size / 2**20:.1f} MiB" in output
+    arguments = ["--epochs", "1", "--init-from"]
+    again = tmp_path / "again"
+    assert run(c1_training.main, again, *arguments, str(file), "--conv-bias") == 0
+    assert losses(again)[0] < losses(first)[0]
+    for weights, options, change in [
+        (file, [], "add --conv-bias"),
+        (trained, ["--conv-bias"], "leave out --conv-bias (or, where it is the default, add --no-"),
+    ]:
+        capsys.readouterr()
+        assert run(c1_training.main, tmp_path / "no", *arguments, str(weights), *options) == 2
+        assert f"to use these weights, {change}" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_converting_there_and_back_is_exact(trained, tmp_path):
     for source, destination in [("run", "a.safetensors"), ("a.safetensors", "b"), ("b", "c")]:
         path = trained if source == "run" else tmp_path / source
@@ -78,6 +117,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(
     error = capsys.readouterr().err
     assert f"{trained}: the weights do not fit the model" in error
     assert "unexpected: bn1.weight" in error
+    assert "to use these weights, set --norm batch" in error
     assert run(c1_training.main, tmp_path / "run", "--width", "8", *arguments) == 2
     assert "conv1.weight (4, 3, 3, 3) instead of (8, 3, 3, 3)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

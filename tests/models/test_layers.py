@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxresnet.kernels.conv import CONVOLUTIONS, plain_conv
-from jaxresnet.models.layers import BatchNorm, Conv, Linear, dropout
+from jaxresnet.models.layers import BatchNorm, Conv, Linear, dropout, uniform_fan_in
 
 
 def numpy_conv(images: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
@@ -112,3 +112,12 @@ def test_dropout_keeps_the_expected_value():
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.7)}
     # The share of zeros has a standard deviation of 0.0014: this bound is seven of them.
     assert (kept == 0).mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_weights_are_the_same_whether_they_are_drawn_at_once_or_in_a_program():
+    def draw(key: jax.Array) -> jax.Array:
+        return uniform_fan_in(key, (3, 4), fan_in=9)
+
+    key = jax.random.key(5)
+    np.testing.assert_array_equal(jax.jit(draw)(key), draw(key))
+    assert jax.eval_shape(draw, key) == jax.ShapeDtypeStruct((3, 4), jnp.float32)

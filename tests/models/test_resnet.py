@@ -19,6 +19,7 @@ from jaxresnet.models.resnet import (
     create_model,
 )
 from jaxresnet.models.summary import count_parameters
+from jaxresnet.models.torch_names import from_torch, to_torch, weights_of
 from jaxresnet.train.state import split_model
 
 IMAGENET = {"num_classes": 1000, "stem": "imagenet"}
@@ -116,13 +117,65 @@ def test_a_network_without_norm_has_no_statistics():
 
 
 def test_dropout_acts_in_training_alone():
-    model, images = tiny(dropout_rate=0.5), jnp.ones((2, 8, 8, 3))
+    model, images = tiny(dropout=0.5), jnp.ones((2, 8, 8, 3))
     first = model(images, train=True, dropout_key=jax.random.key(0))
     second = model(images, train=True, dropout_key=jax.random.key(1))
     assert not np.array_equal(first, second)
     with pytest.raises(ValueError, match="dropout_key"):
         model(images, train=True)
     np.testing.assert_array_equal(model(images, train=False), model(images, train=False))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropout_is_pytorchs(rate, monkeypatch):
+    """With the identity for a classifier, logits are the values that dropout lets through."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    from experiments.pytorch.resnet import create_torch_model, numpy_tensors
+
+    monkeypatch.setitem(MODELS, "tiny", (BasicBlock, (1, 1)))
+    options = {"norm": "none", "width": 4, "num_classes": 8, "dropout": rate}
+    torch.manual_seed(0)
+    module = create_torch_model("tiny", **options)
+    classifier = module.get_submodule("fc")
+    torch.nn.init.eye_(classifier.weight)
+    torch.nn.init.zeros_(classifier.bias)
+    model = create_model("tiny", **options, rngs=nnx.Rngs(0))
+    network, _, _ = split_model(model)
+    weights = from_torch(numpy_tensors(module), weights_of(model))
+    images = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+
+    def apply(images, *, train):
+        arrays = weights.params, weights.batch_stats, jnp.asarray(images)
+        return network.apply(*arrays, train=train, dropout_key=jax.random.key(0))[0]
+
+    here = np.asarray(apply(np.repeat(images, 2_000, 0), train=True))
+    inputs = torch.from_numpy(np.repeat(images, 2_000, 0).transpose(0, 3, 1, 2))
+    pytorch = module.train()(inputs).detach().numpy()
+    whole = module.eval()(inputs[:1]).detach().numpy()
+    for found in (here, pytorch):
+        dropped = found == 0
+        np.testing.assert_allclose(
+            found, np.where(dropped, 0, whole / (1 - rate)), rtol=1e-4, atol=1e-6
+        )
+        # Of 16,000 draws; the bound is five standard deviations at least.
+        assert dropped[:, whole[0] > 1e-3].mean() == pytest.approx(rate, abs=0.02)
+    np.testing.assert_allclose(apply(images, train=False), whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_zero_init_residual_zeroes_what_pytorch_zeroes(name):
+    pytest.importorskip("torch", reason="compares with PyTorch")
+    from experiments.pytorch.resnet import create_torch_model, numpy_tensors
+
+    options = {"width": 4, "zero_init_residual": True}
+    here = to_torch(weights_of(create_model(name, **options, rngs=nnx.Rngs(0))))
+    pytorch = numpy_tensors(create_torch_model(name, **options))
+    zeros = {n for n, t in pytorch.items() if n.endswith("weight") and not t.any()}
+    assert len(zeros) == sum(MODELS[name][1])
+    assert {n for n, t in here.items() if n.endswith("weight") and not t.any()} == zeros
+    usual = to_torch(weights_of(create_model(name, width=4, rngs=nnx.Rngs(0))))
+    for tensor in usual.keys() - zeros:
+        np.testing.assert_array_equal(here[tensor], usual[tensor])
 
 
 @pytest.mark.parametrize(

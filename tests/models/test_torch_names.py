@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import MODELS, STEMS, Stem, create_model
+from jaxresnet.models.layers import BatchNorm
+from jaxresnet.models.resnet import MODELS, NORMS, STEMS, BasicBlock, Stem, create_model
 from jaxresnet.models.torch_names import (
     CONVENTIONS,
     Weights,
@@ -229,6 +230,31 @@ def test_the_stem_is_told_from_its_kernels_unless_two_have_the_same(monkeypatch)
     monkeypatch.delitem(STEMS, "invented")
     monkeypatch.delitem(STEMS, "overlapping")
     with pytest.raises(UserError, match=r"size 6 are those of no stem: .* cifar 3, imagenet 7"):
+        infer_model(tensors)
+
+
+def test_the_number_of_stages_is_told_too(monkeypatch):
+    monkeypatch.setitem(MODELS, "three-stages", (BasicBlock, (3, 1, 2)))
+    weights = weights_of(create_model("three-stages", width=4, rngs=nnx.Rngs(0)))
+    assert infer_model(to_torch(weights))["name"] == "three-stages"
+
+
+class Scale(nnx.Module):
+    """Multiplies by a parameter."""
+
+    def __init__(self, features: int, *, dtype: jnp.dtype = jnp.float32):
+        self.scale = nnx.Param(jnp.ones(features, dtype))
+
+
+def test_the_norm_is_told_from_its_arrays_unless_two_have_the_same(monkeypatch):
+    monkeypatch.setitem(NORMS, "scale", Scale)
+    tensors = to_torch(tiny(norm="scale"))
+    assert infer_model(tensors)["norm"] == "scale"
+    monkeypatch.setitem(NORMS, "same", BatchNorm)
+    with pytest.raises(UserError, match=r"those of batch and same: .*scale \(weight\), same"):
+        infer_model(to_torch(tiny()))
+    monkeypatch.delitem(NORMS, "scale")
+    with pytest.raises(UserError, match=r"arrays, weight, are those of no norm: .*none \(nothing"):
         infer_model(tensors)
 
 

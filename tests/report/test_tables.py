@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich.console import Console
+
 from jaxresnet.report.tables import (
     Column,
     Table,
@@ -49,3 +51,14 @@ def test_markdown_aligns_figures_to_the_right():
     assert table.to_markdown() == (
         "### Times\n\n| epoch | in s |\n| :-- | --: |\n| 1 | 2.0 |\n\nA note.\n"
     )
+
+
+def test_brackets_are_shown_in_a_terminal():
+    table = Table(
+        "[out, in]", ["layer", "shape"], [["first", "[height, width]"]], "[bold] is text."
+    )
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(table.to_rich())
+    for text in ("[out, in]", "[height, width]", "[bold] is text."):
+        assert text in capture.get()

@@ -10,16 +10,19 @@ from flax import nnx
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import BasicBlock, ResNet
 from jaxresnet.optim import OptimizerOptions
-from jaxresnet.train.checkpoint import Checkpoints, find_checkpoint
+from jaxresnet.train.checkpoint import Checkpoints, find_checkpoint, restore_weights
 from jaxresnet.train.state import TrainState, create_state, split_model
 
 
-def make_state(step: int = 0, optimizer: str = "adam", norm: str = "batch") -> TrainState:
+def make_state(
+    step: int = 0, optimizer: str = "adam", norm: str = "batch", *, averaged: bool = False
+) -> TrainState:
     model = ResNet(BasicBlock, (1, 1), width=4, norm=norm, rngs=nnx.Rngs(step))
     _, params, batch_stats = split_model(model)
     transform = OptimizerOptions(optimizer=optimizer).create(1, 10)
-    state = create_state(params, batch_stats, transform)
-    return state._replace(step=state.step + step)
+    state = create_state(params, batch_stats, transform, averaged=averaged)
+    average = jax.tree.map(lambda array: array + 1, state.average)
+    return state._replace(step=state.step + step, average=average)
 
 
 def save(directory: Path, *steps: int) -> None:
@@ -37,15 +40,22 @@ def assert_same(found: TrainState, expected: TrainState) -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adadelta"])
-def test_a_state_comes_back_bitwise(tmp_path, optimizer, norm):
-    state = make_state(3, optimizer, norm)
+@pytest.mark.parametrize(
+    ("optimizer", "averaged"), [("sgd", False), ("sgd", True), ("adam", False), ("adadelta", True)]
+)
+def test_a_state_comes_back_bitwise(tmp_path, optimizer, averaged, norm):
+    state = make_state(3, optimizer, norm, averaged=averaged)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state)
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() == 3
-    assert_same(checkpoints.restore(3, like=make_state(0, optimizer, norm)), state)
+    like = make_state(0, optimizer, norm, averaged=averaged)
+    assert_same(checkpoints.restore(3, like), state)
+    # What is handed on is what is evaluated.
+    weights = restore_weights(tmp_path / "3")
+    found, expected = (weights.params, weights.batch_stats), state.evaluated
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_the_newest_two_are_kept(tmp_path):

@@ -101,5 +101,5 @@ def test_a_damaged_line_elsewhere_is_an_error_and_the_file_is_left_as_it_is(tmp_
 
 
 def test_every_figure_with_a_column_reaches_the_epochs_line():
-    line = epoch_record(0, [record(0), record(1)], evaluated())
+    line = epoch_record(0, [record(0), record(1)], {**evaluated(), "test_top5": 0.5})
     assert {figure.name for figure in FIGURES if figure.header} <= line.keys()

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxresnet.data.loaders import LoaderOptions
+from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.loaders import LoaderOptions, WorkerOptions
 from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import MODELS, BasicBlock, ModelOptions
-from jaxresnet.optim import OptimizerOptions
+from jaxresnet.options import replace_options
 from jaxresnet.train.checkpoint import CheckpointOptions, Checkpoints
 from jaxresnet.train.clock import Diverged
 from jaxresnet.train.figures import cross_entropy
@@ -27,6 +28,7 @@ from jaxresnet.train.loop import Trainer
 from jaxresnet.train.progress import Progress
 from jaxresnet.train.recipe import Recipe, TrainingOptions
 from jaxresnet.train.state import TrainState
+from jaxresnet.train.step import evaluate
 from jaxresnet.train.training import Programs, Training, build_training, compile_programs
 
 EPOCHS, BATCH = 2, 16
@@ -60,16 +62,13 @@ def _tiny_network():
 
 
 def make_training(
-    *, loader="resident", workers=2, epochs=EPOCHS, sync=False, **optimizer_options
+    *, loader="resident", workers=2, sync=False, dataset: Dataset = DATA, **options
 ) -> Training:
     recipe = Recipe(
-        IMAGES,
-        ModelOptions(model="tiny", width=4),
-        OptimizerOptions(**optimizer_options),
-        TrainingOptions(epochs=epochs, batch_size=BATCH),
+        IMAGES, ModelOptions(model="tiny", width=4), training=TrainingOptions(EPOCHS, BATCH)
     )
-    options = LoaderOptions(loader=loader, workers=workers, sync_each_step=sync)
-    return build_training("sgd", "SGD", recipe, DATA, options)
+    loading = LoaderOptions(loader=loader, workers=workers, sync_each_step=sync)
+    return build_training("sgd", "SGD", replace_options(recipe, **options), dataset, loading)
 
 
 def train(
@@ -227,6 +226,50 @@ def test_adams_state_and_tfdata_resume_bitwise_too(tmp_path):
             run(tmp_path / "run", stop_after=7, loader="tfdata", workers=2, **options)
         found, _ = run(tmp_path / "run", loader="tfdata", workers=1, **options)
     assert_same(found, expected)
+
+
+# All that a step may do besides.
+MORE = {
+    "schedule": "cosine", "warmup_epochs": 0.5, "l1": 1e-4, "l2": 1e-3, "no_decay_on_norm": True,
+    "label_smoothing": 0.1, "ema": 0.8, "dropout": 0.3, "zero_init_residual": True,
+}  # fmt: skip
+
+
+def test_a_run_with_averages_and_a_schedule_resumes_bitwise_and_evaluates_the_averages(tmp_path):
+    with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
+        expected, _ = run(tmp_path / "whole", **MORE)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", stop_after=4, **MORE)
+        found, _ = run(tmp_path / "run", **MORE)
+        assert_same(found, expected)
+        assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+        training = make_training(**MORE)
+        programs = compile_programs(training, training.initial_state)
+        averaged, last = (
+            evaluate(programs.evaluate, *weights, DATA.test, BATCH, WorkerOptions())["test_loss"]
+            for weights in (expected.evaluated, (expected.params, expected.batch_stats))
+        )
+        *_, (_, _, _, test_loss, _) = figures(tmp_path / "whole")[1]
+        assert test_loss == averaged != last
+
+
+def test_from_100_classes_on_there_is_top5(tmp_path):
+    names = tuple(f"class {number}" for number in range(100))
+    _, output = run(tmp_path, dataset=dataclasses.replace(DATA, class_names=names), epochs=1)
+    steps, (epoch,) = (read_json_lines(tmp_path / f"{name}.jsonl") for name in ("steps", "epochs"))
+    assert all(step["top5"] == step["correct_top5"] / step["images"] for step in steps)
+    assert epoch["top5"] == sum(step["correct_top5"] for step in steps) / len(DATA.train)
+    assert epoch["top1"] <= epoch["top5"] <= 1
+    assert epoch["test_top1"] <= epoch["test_top5"] <= 1
+    assert f"test top-5 {epoch['test_top5']:.1%}" in output
+
+
+def test_of_10_classes_there_is_no_top5(undisturbed):
+    _, directory = undisturbed
+    for log in ("steps", "epochs", "test_batches"):
+        for line in read_json_lines(directory / f"{log}.jsonl"):
+            assert not any("top5" in name for name in line)
 
 
 def test_a_lost_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, undisturbed):

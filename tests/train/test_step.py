@@ -1,14 +1,20 @@
 """The steps: what is counted, and what padding does."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import normalise as normalise_by
-from jaxresnet.models.resnet import BasicBlock, ResNet
+from jaxresnet.models.resnet import MODELS, BasicBlock, ResNet
+from jaxresnet.models.torch_names import Weights, to_torch
 from jaxresnet.optim import OptimizerOptions
+from jaxresnet.train.figures import is_in_top5
+from jaxresnet.train.recipe import TrainingOptions
 from jaxresnet.train.state import create_state, split_model
 from jaxresnet.train.step import make_eval_step, make_train_step
 
@@ -66,7 +72,7 @@ def test_a_training_step_follows_the_gradient_of_the_mean_loss():
 
 
 def test_dropout_differs_from_step_to_step_and_repeats():
-    network, params, batch_stats = split_model(tiny(dropout_rate=0.5))
+    network, params, batch_stats = split_model(tiny(dropout=0.5))
     optimizer = OptimizerOptions(learning_rate=1e-9, momentum=0.0, weight_decay=0.0).create(1, 1)
     step = make_train_step(network, optimizer, normalise)
 
@@ -90,3 +96,102 @@ def test_statistics_that_are_not_finite_are_noticed_though_the_loss_is_finite():
         _, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
         assert np.isfinite(metrics["loss"])
         assert bool(metrics["finite"]) == finite
+
+
+def step_once(options: OptimizerOptions, **parts):
+    """A training step of the tiny network: (its state, its metrics)."""
+    network, params, batch_stats = split_model(tiny())
+    optimizer = options.create(1, 1)
+    state = create_state(params, batch_stats, optimizer)
+    step = make_train_step(network, optimizer, normalise, penalty=options.penalty, **parts)
+    return step(state, IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("no_decay_on_norm", [False, True])
+def test_l2_in_the_loss_is_the_same_as_weight_decay(no_decay_on_norm):
+    decays = [
+        {"weight_decay": 0.0},
+        {"weight_decay": 0.4},
+        {"weight_decay": 0.0, "l2": 0.4},
+    ]
+    none, decayed, penalised = (
+        step_once(replace(OptimizerOptions(no_decay_on_norm=no_decay_on_norm), **decay))
+        for decay in decays
+    )
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
+        decayed[0].params,
+        penalised[0].params,
+    )
+    scales = [state.params["stem"]["norm"]["scale"] for state, _ in (none, decayed)]
+    assert np.array_equal(*scales) == no_decay_on_norm
+    # The figure is the images' loss, without the penalty.
+    assert float(none[1]["loss"]) == float(decayed[1]["loss"])
+    np.testing.assert_allclose(penalised[1]["loss"], none[1]["loss"], rtol=1e-6)
+
+
+def test_a_penalty_that_is_not_finite_is_noticed_though_the_loss_is():
+    for l2, finite in ((1.0, True), (3e38, False)):
+        options = OptimizerOptions(learning_rate=1e-38, weight_decay=0.0, l2=l2)
+        _, metrics = step_once(options)
+        assert np.isfinite(metrics["loss"])
+        assert bool(metrics["finite"]) == finite
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_smoothing_is_pytorchs(smoothing, dtype):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    logits = jnp.asarray(GENERATOR.normal(size=(6, 10)), dtype)
+    found = TrainingOptions(label_smoothing=smoothing).loss(logits, LABELS)
+    reference = torch.nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+    wide = torch.tensor(np.asarray(logits, np.float64))
+    expected = reference(wide, torch.tensor(LABELS, dtype=torch.int64))
+    assert (found.shape, found.dtype) == ((6,), jnp.float32)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_averaged_weights_are_pytorchs(monkeypatch):
+    pytest.importorskip("torch", reason="compares with PyTorch")
+    import torch
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    from experiments.pytorch.resnet import create_torch_model, numpy_tensors
+
+    monkeypatch.setitem(MODELS, "tiny", (BasicBlock, (1, 1)))
+    network, params, batch_stats = split_model(tiny())
+    optimizer = OptimizerOptions(learning_rate=0.5).create(1, 3)
+    step = make_train_step(network, optimizer, normalise, ema=0.7)
+    state = create_state(params, batch_stats, optimizer, averaged=True)
+    module = create_torch_model("tiny", width=4)
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
+    for _ in range(4):
+        tensors = to_torch(Weights(state.params, state.batch_stats))
+        module.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
+        average.update_parameters(module)  # the first of them copies
+        evaluated = to_torch(Weights(*state.evaluated))
+        for name, expected in numpy_tensors(average.module).items():
+            np.testing.assert_allclose(evaluated[name], expected, rtol=1e-5, atol=1e-6)
+        state, metrics = step(state, IMAGES, LABELS)
+        assert metrics["finite"]
+
+
+def test_top5_is_pytorchs_and_there_from_100_classes_on():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    logits = GENERATOR.normal(size=(64, 100)).astype(np.float32)
+    labels = GENERATOR.integers(0, 20, 64).astype(np.int32)
+    logits[:, :20] += 1.5  # so that some are right
+    _, best = torch.tensor(logits).topk(5)
+    expected = (best == torch.tensor(labels)[:, None]).any(1)
+    assert 5 < expected.sum() < 60
+    np.testing.assert_array_equal(is_in_top5(jnp.asarray(logits), jnp.asarray(labels)), expected)
+
+    for classes, there in ((99, False), (100, True)):
+        network, params, batch_stats = split_model(tiny(num_classes=classes))
+        mask = np.ones(6, bool)
+        tested = make_eval_step(network, normalise)(params, batch_stats, IMAGES, LABELS, mask)
+        assert ("test_top5" in tested) == there
+        optimizer = OptimizerOptions().create(1, 1)
+        state = create_state(params, batch_stats, optimizer)
+        _, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
+        assert ("correct_top5" in metrics) == there

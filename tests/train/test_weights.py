@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from jaxresnet.errors import UserError
-from jaxresnet.models.resnet import create_model
-from jaxresnet.models.torch_names import Weights, to_torch, weights_of
+from jaxresnet.models.resnet import ModelOptions, create_model
+from jaxresnet.models.torch_names import CONVENTIONS, Weights, to_torch, weights_of
 from jaxresnet.train.weights import load_model, load_weights, write_weights
 
 
@@ -22,7 +22,7 @@ def weights() -> Weights:
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights"])
-@pytest.mark.parametrize("names", ["torchvision", "kuangliu"])
+@pytest.mark.parametrize("names", CONVENTIONS)
 def test_what_is_written_is_read_back(weights, name, names, tmp_path):
     path = tmp_path / "new" / name
     write_weights(path, weights, names)
@@ -94,13 +94,24 @@ def test_a_damaged_directory_is_noticed(weights, tmp_path):
 def test_errors_name_the_file_and_the_tensors(weights, tmp_path):
     path = tmp_path / "a.safetensors"
     write_weights(path, weights, "torchvision")
-    wider = weights_of(create_model("resnet18", width=8, rngs=nnx.Rngs(0)))
+    wider = ModelOptions(width=8)
     with pytest.raises(UserError) as raised:
-        load_weights(path, like=wider)
+        load_weights(path, wider, like=weights_of(wider.create(10, seed=0)))
     message = str(raised.value)
     assert message.startswith(f"{path}: the weights do not fit the model")
     assert "unexpected: conv1.bias" in message
     assert "conv1.weight (4, 3, 3, 3) instead of (8, 3, 3, 3)" in message
+    assert message.endswith("\nto use these weights, add --conv-bias, set --width 4")
+
+
+def test_options_are_not_blamed_for_what_they_cannot_mend(weights, tmp_path):
+    path, model = tmp_path / "a.safetensors", ModelOptions(width=4, conv_bias=True)
+    write_weights(path, weights, "torchvision")
+    with pytest.raises(UserError, match=r"fc\.bias \(10,\) instead of \(7,\)$"):
+        load_weights(path, model, like=weights_of(model.create(7, seed=0)))
+    save_file({"features.0.weight": np.zeros(3)}, path)
+    with pytest.raises(UserError, match=r"1 unexpected: features\.0\.weight$"):
+        load_weights(path, model, like=weights)
 
 
 def test_pytorch_loads_what_is_written_and_the_other_way(weights, tmp_path):

@@ -3,7 +3,6 @@
 Each side draws its own initial weights, order, crops and flips.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,21 +44,21 @@ def _cases(size: Size, dataset: Dataset) -> Cases:
     optimizer = _OPTIONS.create(1, -(-len(dataset.train) // _BATCH_SIZE))
     step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
 
-    def train_jax(seed: int) -> Iterator[float]:
+    def train_jax(seed: int) -> list[float]:
         model = create_model("resnet18", width=width, rngs=nnx.Rngs(seed))
         _, params, batch_stats = split_model(model)
         state = create_state(params, batch_stats, optimizer)
-        return jax_train(step, state, load_epoch(dataset, _BATCH_SIZE, seed))
+        return jax_train(step, state, load_epoch(dataset, _BATCH_SIZE, seed))[0]
 
-    def train_torch(seed: int) -> Iterator[float]:
+    def train_torch(seed: int) -> list[float]:
         torch.manual_seed(seed)
         model = create_torch_model("resnet18", width=width)
         torch_optimizer = create_torch_optimizer(model.parameters(), _OPTIONS)
         batches = torch_epoch(dataset.train, _BATCH_SIZE, torch.Generator().manual_seed(seed))
-        return torch_train(model, torch_optimizer, dataset.source, batches)
+        return list(torch_train(model, torch_optimizer, dataset.source, batches))
 
     return {
-        f"{side}, seed {seed}": lambda train=train, seed=seed: list(train(seed))
+        f"{side}, seed {seed}": partial(train, seed)
         for side, train in zip(SIDES, (train_jax, train_torch), strict=True)
         for seed in range(size.seeds)
     }

@@ -1,0 +1,263 @@
+"""R5: where the memory of training ResNet-152 goes: counted, compiled and measured."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from experiments.harness import counted_memory, memory_findings
+from experiments.harness.claims import OTHER_PROTOCOL, claim
+from experiments.harness.command import make_console, run_command, say
+from experiments.harness.environment import describe_software
+from experiments.harness.measured_steps import StepSettings, measure_steps
+from experiments.harness.memory_findings import (
+    CARD,
+    COMPILED,
+    COUNTED,
+    MEASURED,
+    TALK,
+    MemoryFindings,
+)
+from experiments.harness.memory_lines import GIB, MIB, a6000_memory, parse_size, talk_rule
+from experiments.harness.published import published
+from experiments.harness.run_directory import default_directory, finish_run, open_run_directory
+from experiments.harness.settings import QuickOptions, parse_settings
+from jaxresnet.errors import TrainingFailed
+from jaxresnet.optim import OPTIMIZERS
+from jaxresnet.options import (
+    changed_options,
+    departures,
+    describe_options,
+    flag,
+    option,
+    replace_options,
+    unpublished,
+)
+from jaxresnet.report.document import Claim, Report, write_report
+from jaxresnet.report.tables import MISSING, number
+
+EXPERIMENT = "r5_memory"
+
+_PLOT = "memory_by_batch_size.png"
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """What is measured and asked."""
+
+    batch_sizes: tuple[int, ...] = option(
+        (1, 2, 4, 8), affects="result", published=False, says="", varies="batch_size"
+    )
+    """Each is compiled, and takes two steps, in a process of its own. Two or more make a line."""
+    fits: str | None = unpublished(None, affects="nothing")
+    """Which batch size fits into so much memory, such as 24GiB, 24GB or 40960MiB?"""
+
+    @property
+    def limit(self) -> float | None:
+        """Of `fits`, in bytes."""
+        return None if self.fits is None else parse_size(self.fits, flag("fits"))
+
+    def check(self) -> None:
+        """Raises UserError for what is no size."""
+        _ = self.limit
+
+
+@dataclass(frozen=True)
+class R5Settings(StepSettings):
+    memory: MemoryOptions = MemoryOptions()
+    output: QuickOptions = QuickOptions()
+    QUICK: ClassVar[dict[str, Any]] = {
+        "model": "resnet50", "width": 8, "image_size": 64, "batch_sizes": (1, 16),
+    }  # fmt: skip
+
+
+SETTINGS = R5Settings
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, counts, measures each batch size, and reports.
+
+    Raises:
+      TrainingFailed: a step failed, or no batch size fits.
+    """
+    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
+    console, output = make_console(), settings.output
+    options = changed_options(settings, R5Settings(), ("result",))
+    identity = {"experiment": EXPERIMENT, **options}
+    name = f"{settings.model.model}-{settings.images.image_size}"
+    directory = output.out or default_directory(EXPERIMENT, name, identity)
+    with open_run_directory(
+        directory, identity, asdict(settings), describe_software(), fresh=output.fresh
+    ):
+        say(console, f"{EXPERIMENT}: {name}; results in {directory}")
+        counted = counted_memory.count_memory(settings)
+        log = directory / "batch_sizes.jsonl"
+        steps = measure_steps(settings, settings.memory.batch_sizes, log, console)
+        if all(step.error for step in steps):
+            raise TrainingFailed("no batch size fits: try smaller --batch-sizes")
+        findings = MemoryFindings(
+            counted,
+            steps,
+            settings.optimizer.optimizer,
+            settings.memory.fits,
+            settings.memory.limit,
+        )
+        write_report(directory, report(settings, findings, directory), console)
+        lines = {title: asdict(line) for title, line in findings.lines.items()}
+        measured = [{**asdict(s), "compiled": s.compiled, "measured": s.measured} for s in steps]
+        finish_run(directory, {"experiment": EXPERIMENT, "lines": lines, "steps": measured})
+
+
+def report(settings: R5Settings, findings: MemoryFindings, directory: Path) -> Report:
+    """One table of all that the memory was said to be, where it goes, and a plot."""
+    counted, usual = findings.counted, R5Settings()
+    # The talk had many batch sizes.
+    departed = departures(replace_options(settings, batch_sizes=()), usual)
+    options = describe_options(settings.model, usual.model)
+    options += describe_options(settings.images, usual.images)
+    machines = dict.fromkeys(step.machine for step in findings.steps if step.machine)
+    protocol = ", ".join([*options, OPTIMIZERS[findings.optimizer].title, *machines])
+    other = f" This is not the talk's step: {'; '.join(departed)}." if departed else ""
+    memory_findings.plot_memory(directory / _PLOT, ", ".join(options), findings)
+    tables = [
+        memory_findings.make_summary_table(findings),
+        memory_findings.make_batch_size_table(findings),
+        memory_findings.make_buffer_table(findings),
+        counted_memory.make_part_table(counted),
+        *([] if departed else [counted_memory.make_difference_table(counted)]),
+        counted_memory.make_optimizer_table(counted),
+    ]
+    return Report(
+        "R5: where the memory goes",
+        f"{protocol}; each batch size in a process of its own.{other}",
+        tables,
+        [_PLOT],
+        asked="How much memory does training take for each image and besides, where does it go, "
+        "and which batch size fits?",
+        findings=[*_explain(findings), *_answer(findings)],
+        claims=[*_claims_on_arithmetic(), *_claims_on_memory(findings, bool(departed))],
+        details=[counted_memory.make_layer_table(counted)],
+        publisher="the talk",
+    )
+
+
+def _explain(findings: MemoryFindings) -> list[str]:
+    """Where the answers differ, and by what."""
+    lines, counted = findings.lines, findings.counted
+    kept, weights = lines[COUNTED].per_image, counted.weights_bytes(findings.optimizer)
+    sentences = [
+        f"Of an image the backward pass needs {_mib(kept)} MiB, as counted; parameters, gradients "
+        f"and optimizer state are {_mib(weights)} MiB."
+    ]
+    if COMPILED in lines:
+        compiled = lines[COMPILED]
+        more, less = compiled.per_image - kept, weights - compiled.fixed
+        sentences.append(
+            f"The compiled step takes {_mib(compiled.per_image)} MiB an image, "
+            f"{_mib(abs(more))} {'more' if more > 0 else 'less'} than that"
+            + (" in temporaries, such as gradients of activations" if more > 0 else "")
+            + f", and {_mib(compiled.fixed)} MiB besides, {_mib(abs(less))} "
+            + ("less: not all gradients live at once." if less > 0 else "more.")
+        )
+    card, talk = lines[CARD], lines[TALK]
+    sentences.append(
+        f"The talk's A6000 took {_mib(card.per_image)} MiB an image, "
+        f"{_mib(card.per_image - talk.per_image)} more than the talk computed, and "
+        f"{_mib(card.fixed)} besides, {_mib(card.fixed - talk.fixed)} more: what CUDA, cuDNN and "
+        "PyTorch's allocator take is in no sum of arrays."
+    )
+    return sentences
+
+
+def _answer(findings: MemoryFindings) -> list[str]:
+    """To --fits."""
+    if findings.limit is None:
+        return []
+    sizes = {
+        title: size
+        for title, line in findings.lines.items()
+        if (size := line.largest_batch(findings.limit)) is not None
+    }
+    by = ", ".join(f"{title} {size:,}" for title, size in sizes.items())
+    return [f"The largest batch that fits into {findings.limit_text}, by each line: {by}."]
+
+
+def _mib(size: float) -> str:
+    return number(size / MIB, 1)
+
+
+def _claims_on_arithmetic() -> list[Claim]:
+    """Each agrees if the numbers are equal as far as they are given."""
+    figures = published()["resnet152"]
+    talk, (least, most) = memory_findings.talk_line(), talk_rule()
+    said, listed = figures["activation_mib_per_image"], talk.per_image / MIB
+    value_bytes, together = np.dtype(np.float32).itemsize, talk.at(1) / MIB
+    within = [least.at(n) <= size <= most.at(n) for n, size in a6000_memory().items()]
+    return [
+        claim(
+            f"the listed activations of an image take {said:.4f} MiB",
+            f"{listed:.4f} MiB, with the row that our copy of the list lacks",
+            abs(listed / said - 1) < 1e-12,
+        ),
+        claim(
+            f"a value's storage varies a little: {figures['bytes_per_value']} bytes",
+            f"{value_bytes} bytes",
+            value_bytes == figures["bytes_per_value"],
+            "a float32 has 4; an allocator rounds whole arrays",
+        ),
+        claim(
+            f"{figures['memory_batch1_gib']} GiB with batch 1 are "
+            f"{figures['optimizer_memory_mib']} MiB of the model and {said:.2f} of the image",
+            f"they add up to {together:.1f} MiB, {together * MIB / GIB:.3f} GiB",
+            round(together * MIB / GIB, 3) == figures["memory_batch1_gib"],
+            f"{figures['memory_batch1_gib']} GiB are {figures['memory_batch1_gib'] * 1024:.1f} MiB",
+        ),
+        claim(
+            f"{memory_findings.describe_rule()}, with nothing reserved",
+            f"{sum(within)} of the talk's {len(within)} rows lie there",
+            all(within),
+            "the rows rise faster with the batch than the rule",
+        ),
+    ]
+
+
+def _claims_on_memory(findings: MemoryFindings, departed: bool) -> list[Claim]:
+    """Each agrees within a tenth; it cannot be said of another network or step than the talk's."""
+    figures, lines = published()["resnet152"], findings.lines
+    talk = lines[TALK]
+
+    def compare(published: str, said: float, here: dict[str, float]) -> Claim:
+        close = all(abs(size / said - 1) < 0.1 for size in here.values())
+        why = ", ".join(f"{title} {size / said - 1:+.0%}" for title, size in here.items())
+        found = ", ".join(f"{title} {_mib(size)} MiB" for title, size in here.items())
+        known = bool(here) and not departed
+        return claim(
+            published, found or MISSING, close if known else None, why if known else OTHER_PROTOCOL
+        )
+
+    grown = {t: lines[t].per_image for t in (COUNTED, COMPILED, MEASURED) if t in lines}
+    return [
+        compare(
+            f"an image takes {figures['activation_mib_per_image']:.2f} MiB",
+            talk.per_image,
+            grown,
+        ),
+        compare(
+            f"the model takes {figures['optimizer_memory_mib']} MiB: weights, gradients, copies",
+            talk.fixed,
+            {"counted here": float(findings.counted.weights_bytes(findings.optimizer))},
+        ),
+        compare(
+            f"batch 1 takes {figures['memory_batch1_gib']} GiB",
+            figures["memory_batch1_gib"] * GIB,
+            {title: points[1] for title, points in findings.points.items() if 1 in points},
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    # Shapes are counted here; the device is left to the processes that measure.
+    jax.config.update("jax_platforms", "cpu")
+    run_command(main, computes=False)
