@@ -22,6 +22,7 @@ from experiments.harness.settings import (
     parse_settings,
 )
 from jaxresnet import platform
+from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.options import changed_options
@@ -134,7 +135,10 @@ def open_run(experiment: str, settings: SettingsT) -> Iterator[Run[SettingsT]]:
     check_directory(output.out, experiment)
     dataset = load_images(settings.images, console)
     images = len(dataset.train)
-    batch_size = max(v.settings.training.batch_size for v in make_variants(settings))
+    variants = make_variants(settings)
+    for each in (variant.settings for variant in variants):
+        each.loader.kind.check(dataset.train, AUGMENTATIONS[each.training.augment])
+    batch_size = max(variant.settings.training.batch_size for variant in variants)
     if batch_size > images:
         raise UserError(
             f"{given_by(settings, 'batch_size')} is {batch_size:,}, but there are only {images:,} "
@@ -142,7 +146,11 @@ def open_run(experiment: str, settings: SettingsT) -> Iterator[Run[SettingsT]]:
         )
     identity = run_identity(experiment, settings, dataset)
     directory = output.out or default_directory(experiment, f"{dataset.name}-{model}", identity)
-    data = {"data_location": dataset.location, "data_fingerprint": identity["data fingerprint"]}
+    data = {
+        "data_location": dataset.location,
+        "data_fingerprint": identity["data fingerprint"],
+        "data_left_out": dataset.left_out,
+    }
     environment = {**describe_environment(), "images": dataset.title, **data}
     events = EventFiles(directory / "events") if output.tensorboard else None
     with open_run_directory(directory, identity, asdict(settings), environment, fresh=output.fresh):

@@ -18,7 +18,7 @@ from jaxresnet.data.cifar_layouts import (
     PythonBatches,
     Tfds,
 )
-from jaxresnet.data.dataset import Dataset, OnProgress, Split, Wanted
+from jaxresnet.data.dataset import Dataset, OnProgress, Split, Wanted, not_found
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
@@ -33,10 +33,7 @@ class Cifar(CifarSet):
         directory = directory.expanduser() if directory else self._usual_directory()
         try:
             if not (match := self._find(directory)):
-                raise UserError(
-                    f"no {self.title} found: the data directory {directory} {_state(directory)}\n"
-                    f"accepted: {self._accepted()}"
-                )
+                raise not_found(self.title, directory, self._accepted())
             layout, folder = match
             files = [path for path in folder.glob(layout.watched) if path.is_file()]
 
@@ -90,13 +87,6 @@ class Cifar(CifarSet):
 
     def _accepted(self) -> str:
         return " or ".join(layout.accepted(self) for layout in self.layouts)
-
-
-def _state(directory: Path) -> str:
-    if not directory.is_dir():
-        return "is not a directory" if directory.exists() else "does not exist"
-    names = sorted(path.name for path in directory.iterdir())
-    return f"holds {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "is empty"
 
 
 _TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]

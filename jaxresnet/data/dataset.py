@@ -144,6 +144,18 @@ class Dataset:
         return digest.hexdigest()
 
 
+def not_found(title: str, directory: Path, accepted: str) -> UserError:
+    """That a directory holds no copy of a data set: what it holds, and what would be one."""
+    if directory.is_dir():
+        names = sorted(path.name for path in directory.iterdir())
+        state = f"holds {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "is empty"
+    else:
+        state = "is not a directory" if directory.exists() else "does not exist"
+    return UserError(
+        f"no {title} found: the data directory {directory} {state}\naccepted: {accepted}"
+    )
+
+
 class Batch(NamedTuple):
     """images (batch, height, width, 3) uint8, labels (batch,) int32."""
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from jaxresnet.data.cache import cached_arrays, digest_of_files
-from jaxresnet.data.dataset import Dataset, OnProgress, Source, Split, Wanted
-from jaxresnet.data.picture_layouts import LAYOUTS, PictureLayout
+from jaxresnet.data.dataset import Dataset, OnProgress, Source, Split, Wanted, not_found
+from jaxresnet.data.picture_layouts import LAYOUTS, ClassFolders, PictureLayout
 from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 
+_CLASSES = 1_000  # of ImageNet
 _ACCEPTED = (
     "class folders (train/<class>/*.JPEG and val/<class>/*.JPEG), Kaggle's tree "
-    "(ILSVRC/Data/CLS-LOC), or a directory that TFDS has prepared"
+    "(ILSVRC/Data/CLS-LOC), or the directory of a data set that TFDS has prepared"
 )
 
 
@@ -29,8 +30,8 @@ class Pictures(Source):
 
     Attributes:
       name: in SOURCES.
-      is_imagenet: whether classes are always the thousand of ImageNet, even if some have no images:
-        a network then has an output for each, whichever part of the set it sees.
+      is_imagenet: whether the classes of a part of ImageNet are all of its thousand: a network then
+        has an output for each, whichever part it sees.
     """
 
     name: str
@@ -53,7 +54,9 @@ class Pictures(Source):
             return Split(images, arrays[f"{name}_labels"], self.image_size)
 
         train, test = split("train"), split("test")
-        source = self if self.is_imagenet else replace(self, title=f"{directory.name} images")
+        source = self
+        if not self.is_imagenet or len(classes) != _CLASSES:
+            source = replace(self, title=f"{layout.name()} images", sizes={})
         return Dataset(
             self.name,
             source,
@@ -61,7 +64,7 @@ class Pictures(Source):
             train,
             test,
             f"{layout.root} ({layout.title})",
-            published=layout.published and self.sizes == {"train": len(train), "test": len(test)},
+            published=layout.published and source.sizes == {"train": len(train), "test": len(test)},
             class_ids=tuple(classes),
         )
 
@@ -79,18 +82,19 @@ class Pictures(Source):
         for layout in LAYOUTS:
             if found := layout.find(directory):
                 return found
-        raise UserError(f"no {self.title} found in {directory}; accepted: {_ACCEPTED}")
+        raise not_found(self.title, directory, _ACCEPTED)
 
     def _list(self, layout: PictureLayout, on_progress: OnProgress) -> dict[str, np.ndarray]:
         classes = layout.classes()
-        if self.is_imagenet and layout.title != "TFDS":
+        if self.is_imagenet:
             imagenet = import_tfds().builder("imagenet2012").info.features["label"].names
-            if unknown := sorted({*classes} - {*imagenet}):
+            unknown = sorted({*classes} - {*imagenet})
+            if unknown and isinstance(layout, ClassFolders):
                 raise UserError(
                     f"{layout.root} has folders that are no classes of ImageNet, such as "
                     f"{', '.join(unknown[:3])}: add --data folders for images of any classes"
                 )
-            classes = imagenet
+            classes = classes if unknown else imagenet
         names = np.array([name.encode() for name in classes])
         return {"classes": names, **layout.read(classes, on_progress)}
 

@@ -3,11 +3,13 @@
 All loaders give the same batches, bit for bit, whatever their workers: see augment.py.
 """
 
+import atexit
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
+from weakref import WeakSet
 
 import jax
 import numpy as np
@@ -28,6 +30,15 @@ from jaxresnet.options import one_of, option, plural, unpublished
 from jaxresnet.random import generator
 
 Workers = int | Literal["auto"]
+
+_unfinished: WeakSet[Generator[Batch]] = WeakSet()  # whose workers run Python code
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    """While Python can still be entered: later, each would wait for its workers for ever."""
+    for batches in list(_unfinished):
+        batches.close()
 
 
 def describe_workers(workers: Workers) -> str:
@@ -51,6 +62,11 @@ class Loader(ABC):
     batch_size: int
     seed: int
     options: "WorkerOptions"
+
+    @classmethod
+    def check(cls, split: Split, augmentation: Augmentation) -> None:
+        """Raises UserError if it cannot serve them."""
+        sees_pictures(augmentation, split)
 
     def remaining(self, epoch: int, first_batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """From `first_batch` of the epoch on, the images' indices in order, and their draws."""
@@ -101,7 +117,7 @@ class TfDataLoader(Loader):
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         order, draws = self.remaining(epoch, first_batch)
         if sees_pictures(self.augmentation, self.split):
-            return self._batches(order, {}, partial(self._take_views, epoch))
+            return self._views(epoch, order)
 
         apply = self.augmentation.apply
         assert apply is not None
@@ -113,14 +129,20 @@ class TfDataLoader(Loader):
 
     def in_order(self) -> Iterator[Batch]:
         """All images once, the last batch short."""
-        return self._batches(np.arange(len(self.split)), {}, partial(self._take_views, 0))
+        return self._views(0, np.arange(len(self.split)))
+
+    def _views(self, epoch: int, order: np.ndarray) -> Iterator[Batch]:
+        """Batches of views of pictures."""
+        batches = self._batches(order, {}, partial(self._take_views, epoch))
+        _unfinished.add(batches)
+        return batches
 
     def _batches(
         self,
         order: np.ndarray,
         draws: dict[str, np.ndarray],
         make_images: Callable[[Any, Any], Any],
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch]:
         """make_images: (indices, draws) of a batch -> images."""
         data, workers = self._tf.data, self.options.workers
         slices = data.Dataset.from_tensor_slices((order, self.split.labels[order], draws))
@@ -181,12 +203,16 @@ class ResidentLoader(Loader):
     title = "resident loader (the data set is on the device)"
     has_workers = False
 
-    def __post_init__(self) -> None:
-        if sees_pictures(self.augmentation, self.split):
+    @classmethod
+    def check(cls, split: Split, augmentation: Augmentation) -> None:
+        if sees_pictures(augmentation, split):
             raise UserError(
                 "--loader resident keeps images of the network's size on the device: leave it out "
                 "for pictures of any size, and for --augment resized-crop"
             )
+
+    def __post_init__(self) -> None:
+        self.check(self.split, self.augmentation)
         self._data_set = jax.device_put((self.split.pixels, self.split.labels))
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +26,7 @@ _TFDS_NAME, _TFDS_INFO = "imagenet2012", "dataset_info.json"  # of ImageNet; of 
 _RECORD_HEADER, _RECORD_FOOTER = 12, 4  # bytes: length and its checksum; the data's checksum
 
 Entry = tuple[str, int, int, str]  # a file's name, offset and length in bytes, class
+_COLUMNS = [("name", object), ("offset", np.int64), ("length", np.int64), ("class", object)]
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,16 @@ class PictureLayout(ABC):
         """As entries name them."""
 
     @abstractmethod
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
-        """The pictures of "train" and of "test", in an order that is always the same.
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
+        """The pictures of "train" and then of "test", in an order that is always the same.
 
         Raises:
           UserError: parts are missing, or damaged.
         """
+
+    def name(self) -> str:
+        """Of the data set."""
+        return self.root.resolve().name
 
     def class_names(self) -> dict[str, str]:
         """Names for people, where there are any, by class."""
@@ -76,19 +83,20 @@ class PictureLayout(ABC):
         numbers = {name: number for number, name in enumerate(classes)}
         arrays = {}
         for split, entries in self.entries(on_progress):
-            if not entries:
+            rows = ((os.fsencode(name), *others) for name, *others in entries)
+            table = np.fromiter(rows, _COLUMNS)  # a list of tuples would take three times as much
+            if not len(table):
                 raise UserError(f"{self.root}: there are no {split} images in it")
-            names, offsets, lengths, labels = zip(*entries, strict=True)
-            if unknown := sorted({*labels} - {*numbers}):
+            if unknown := sorted({*table["class"]} - {*numbers}):
                 raise UserError(
                     f"{self.root}: {split} images are of unknown classes, such as "
                     f"{', '.join(unknown[:5])}"
                 )
             arrays |= {
-                f"{split}_names": np.array([os.fsencode(name) for name in names]),
-                f"{split}_offsets": np.array(offsets, np.int64),
-                f"{split}_lengths": np.array(lengths, np.int64),
-                f"{split}_labels": np.array([numbers[label] for label in labels], np.int32),
+                f"{split}_names": table["name"].astype(np.bytes_),
+                f"{split}_offsets": table["offset"].copy(),
+                f"{split}_lengths": table["length"].copy(),
+                f"{split}_labels": np.array([numbers[each] for each in table["class"]], np.int32),
             }
         return arrays
 
@@ -134,23 +142,21 @@ class ClassFolders(PictureLayout):
         lines = path.read_text(encoding="utf-8").splitlines() if path else []
         return {name: title for name, _, title in (line.partition(" ") for line in lines)}
 
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
         train, test = (_folders(folder) for folder in (self.root / "train", self._test))
         total = len(train) + (len(test) or 1)
         yield "train", self._in_folders(train, lambda done: on_progress(done, total))
         if test:
             yield "test", self._in_folders(test, lambda done: on_progress(len(train) + done, total))
         else:
-            yield "test", list(self._by_solution())
+            yield "test", self._by_solution()
             on_progress(total, total)
 
-    def _in_folders(self, folders: list[Path], report: Callable[[int], None]) -> list[Entry]:
-        entries: list[Entry] = []
+    def _in_folders(self, folders: list[Path], report: Callable[[int], None]) -> Iterator[Entry]:
         for number, folder in enumerate(folders, 1):
-            name = f"{folder.parent.name}/{folder.name}"
-            entries += [(f"{name}/{file}", 0, size, folder.name) for file, size in _files(folder)]
+            for name, size in _files(folder):
+                yield f"{folder.parent.name}/{folder.name}/{name}", 0, size, folder.name
             report(number)
-        return entries
 
     def _by_solution(self) -> Iterator[Entry]:
         path = self._beside(_SOLUTION)
@@ -160,11 +166,16 @@ class ClassFolders(PictureLayout):
                 "which has the images' classes: fetch it from Kaggle's page, or sort the images "
                 "into folders by their classes"
             )
-        with path.open(encoding="utf-8", newline="") as file:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
             # The class is the first word of what is to be predicted; boxes follow.
-            classes = {
-                row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)
-            }
+            classes = {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+        except (AttributeError, LookupError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{path} is damaged: expected the columns ImageId and PredictionString; fetch it "
+                "again"
+            ) from error
         for name, size in _files(self._test):
             image = Path(name).stem
             if image not in classes:
@@ -201,34 +212,56 @@ class TfdsRecords(PictureLayout):
     def watched(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_file()]
 
-    def _info(self) -> Any:
-        return import_tfds().builder_from_directory(self.root).info
+    def name(self) -> str:
+        return json.loads((self.root / "dataset_info.json").read_text(encoding="utf-8"))["name"]
+
+    @cached_property
+    def _info(self) -> tuple[Any, str, str]:
+        """What TFDS says of the set, and under which keys it has an image and its label.
+
+        Raises:
+          UserError: it has none, or is damaged.
+        """
+        tfds = import_tfds()
+        try:
+            info = tfds.builder_from_directory(self.root).info
+            image, label = info.supervised_keys or ("image", "label")
+            features = info.features[image], info.features[label]
+        except Exception as error:  # protobuf, JSON and TFDS each raise errors of their own
+            raise UserError(
+                f"{self.root} cannot be read as a TFDS data set of images and labels: prepare it "
+                f"again, or choose another ({_first_line(error)})"
+            ) from error
+        for feature, kind in zip(features, ("Image", "ClassLabel"), strict=True):
+            if not isinstance(feature, getattr(tfds.features, kind)):
+                raise UserError(
+                    f"{self.root} is a TFDS data set of other things than images in classes"
+                )
+        return info, image, label
 
     def classes(self) -> list[str]:
-        info, tfds = self._info(), import_tfds()
-        image, label = (info.features[key] for key in info.supervised_keys or ("image", "label"))
-        kinds = isinstance(image, tfds.features.Image), isinstance(label, tfds.features.ClassLabel)
-        if not all(kinds):
-            raise UserError(f"{self.root} is a TFDS data set, but not one of images and classes")
-        return label.names
+        info, _, label = self._info
+        return info.features[label].names
 
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, list[Entry]]]:
-        info, names = self._info(), dict(enumerate(self.classes()))
-        test = next((name for name in ("validation", "val", "test") if name in info.splits), None)
+    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
+        (info, *keys), names = self._info, dict(enumerate(self.classes()))
+        test = next((name for name in _TEST_NAMES if name in info.splits), None)
         if test is None or "train" not in info.splits:
             raise UserError(
                 f"{self.root} has the splits {', '.join(info.splits)}: expected train, and "
                 "validation or test"
             )
-        total, done = info.splits["train"].num_examples + info.splits[test].num_examples, 0
-        for name, split in (("train", info.splits["train"]), ("test", info.splits[test])):
-            entries = []
+        splits = {"train": info.splits["train"], "test": info.splits[test]}
+        total, done = sum(split.num_examples for split in splits.values()), count(1)
+
+        def entries(split: Any) -> Iterator[Entry]:
             for shard in sorted(split.filenames):
-                for *place, label in self._in_shard(shard, *info.supervised_keys):
-                    entries.append((*place, names.get(label, str(label))))
-                    done += 1
-                    on_progress(done, total)
-            yield name, entries
+                for name, offset, length, label in self._in_shard(shard, *keys):
+                    yield name, offset, length, names.get(label, str(label))
+                    on_progress(next(done), total)
+
+        for name, split in splits.items():
+            yield name, entries(split)
 
     def _in_shard(
         self, shard: str, image_key: str, label_key: str
@@ -247,11 +280,15 @@ class TfdsRecords(PictureLayout):
         except (tf.errors.OpError, ValueError, IndexError) as error:
             raise UserError(
                 f"{self.root / shard} cannot be read as TFRecords of encoded images: prepare the "
-                f"data set again ({str(error).partition(chr(10))[0]})"
+                f"data set again ({_first_line(error)})"
             ) from error
 
 
 LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _folders(path: Path) -> list[Path]:

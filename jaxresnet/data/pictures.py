@@ -24,6 +24,7 @@ from jaxresnet.errors import UserError
 _END_OF_JPEG = b"\xff\xd9"
 _TRAILER = 64  # bytes: a few files have some of another kind after their end
 _MARGIN = 2
+_CHUNK = 100  # images that a thread looks through at a time
 _RATIOS = (8, 4, 2, 1)  # at which JPEGs are decoded
 
 
@@ -33,7 +34,9 @@ class EncodedImages:
 
     Attributes:
       root: the directory that names are relative to.
-      names: (n,) bytes, of files. offsets, lengths: (n,) int64, in bytes, of an image in its file.
+      names: (n,) bytes, of files.
+      offsets, lengths: (n,) int64, in bytes, of an image in its file of many; one at 0 is all of
+        its file, which had that length when it was listed.
       fast: whether training views are decoded at a reduced scale where that has enough pixels,
         and resized without antialiasing.
     """
@@ -61,7 +64,7 @@ class EncodedImages:
         path = self.root / self.names[index].decode(errors="surrogateescape")
         with path.open("rb") as file:
             file.seek(self.offsets[index])
-            return file.read(self.lengths[index])
+            return file.read(self.lengths[index] if self.offsets[index] else -1)
 
     def digest(self) -> bytes:
         """SHA-256 over names and lengths, which stand for the pixels."""
@@ -141,11 +144,13 @@ def find_damaged(images: EncodedImages, on_progress: Callable[[int, int], None])
             return True
         return False
 
-    damaged = []
+    indices, damaged = range(len(images)), []
+    chunks = [indices[start : start + _CHUNK] for start in indices[::_CHUNK]]
     with ThreadPoolExecutor(platform.cpu_threads()) as pool:
-        for index, bad in enumerate(pool.map(is_damaged, range(len(images)))):
-            damaged += [index] * bad
-            on_progress(index + 1, len(images))
+        found = pool.map(lambda chunk: [*filter(is_damaged, chunk)], chunks)
+        for chunk, some in zip(chunks, found, strict=True):
+            damaged += some
+            on_progress(chunk.stop, len(images))
     return np.array(damaged, np.int64)
 
 
@@ -203,7 +208,8 @@ def _resize(image: Image.Image, view: View, size: int) -> np.ndarray:
 def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
     """At the smallest scale that has at least size x size pixels, then plain bilinear."""
     ratio = next(r for r in _RATIOS if r == 1 or min(window.width, window.height) >= r * size)
-    scaled = Box(*(edge // ratio for edge in window))
+    # To the nearest pixel of that scale: rounding down would move the picture by up to one.
+    scaled = Box(*((int(edge) + ratio // 2) // ratio for edge in window))
     pixels = _decode(data, scaled, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST")
     resized = import_tensorflow().raw_ops.ResizeBilinear(
         images=pixels[None], size=[size, size], half_pixel_centers=True

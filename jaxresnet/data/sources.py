@@ -32,7 +32,7 @@ _PREFERRED, _BUILT_IN = "cifar10", "synthetic"
 class LocationOptions:
     """Where images come from."""
 
-    # Neither decides the result: the images' fingerprint does.
+    # Of these, image_size alone decides the result: else the images' fingerprint does.
     data: Annotated[str, one_of({"auto": None, **SOURCES}, "data")] = unpublished(
         "auto", affects="nothing"
     )
@@ -41,7 +41,11 @@ class LocationOptions:
     """Where the data set is: a TFDS directory, class folders of images, CIFAR-10's official python
     or binary folder, Kaggle's copy of ImageNet. None: the usual TFDS directory, else a download."""
     skip_damaged: int = option(
-        0, affects="result", published=True, says="at most {} damaged files left out", at_least=0
+        0,
+        affects="nothing",
+        published=True,
+        says=lambda limit: f"at most {plural(limit, 'damaged file')} left out",
+        at_least=0,
     )
     """Decode all files once, and leave out those that cannot be, up to so many. 0: stop at the
     first."""

@@ -1,11 +1,17 @@
 """Batches: the same from every loader with any number of workers, whole, and as PyTorch crops."""
 
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 from jaxresnet.data.augment import AUGMENTATIONS, JAX, plan_epoch
 from jaxresnet.data.dataset import Split
+from jaxresnet.data.imagenet import FOLDERS
 from jaxresnet.data.loaders import (
     LOADERS,
     Loader,
@@ -14,6 +20,11 @@ from jaxresnet.data.loaders import (
     Workers,
     eval_batches,
 )
+from jaxresnet.data.pictures import take_view
+from jaxresnet.data.views import centre_crop, random_resized_crop
+from jaxresnet.errors import UserError
+from jaxresnet.random import generator
+from tests.data.picture_copies import load, make_splits, write_folders
 
 SIZE, BATCH, SEED, EPOCH = 200, 32, 7, 1
 VARIANTS: list[tuple[str, Workers]] = [
@@ -69,3 +80,132 @@ def test_evaluation_pads_the_last_batch_and_masks_the_padding(split):
     images = np.concatenate([np.asarray(batch.images)[mask] for batch, mask in batches])
     np.testing.assert_array_equal(labels, split.labels)
     np.testing.assert_array_equal(images, split.pixels)
+
+
+SEEN, PER_BATCH = 48, 5  # pixels a side; pictures
+CROP = AUGMENTATIONS["resized-crop"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Split:
+    """Twelve pictures in files; the label is the picture's index."""
+    root = write_folders(tmp_path_factory.mktemp("pictures"), make_splits())
+    split = load(root, FOLDERS).train
+    return replace(split, labels=np.arange(len(split), dtype=np.int32), size=SEEN)
+
+
+def expected_views(split: Split) -> np.ndarray:
+    """What the loaders say that they do, one picture after the other."""
+
+    def view(index: int) -> np.ndarray:
+        draw = generator("view", SEED, EPOCH, index)
+        choose = lambda width, height, _size: random_resized_crop(draw, width, height)  # noqa: E731
+        return take_view(split.images, index, split.image_size, choose)
+
+    return np.stack([view(index) for index in range(len(split))])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, "auto"])
+def test_pictures_come_in_the_same_batches_whatever_the_workers(pictures, workers):
+    loader = LoaderOptions(workers=workers).create(pictures, CROP, PER_BATCH, SEED)
+    assert shapes(loader.arguments(PER_BATCH)) == shapes(next(loader.epoch(EPOCH)))
+    order, views = plan_epoch(CROP, SEED, EPOCH, len(pictures)).order, expected_views(pictures)
+    for first_batch in (0, 1, 2):
+        batches = collect(loader, first_batch)
+        assert [len(labels) for _, labels in batches] == [5, 5, 2][first_batch:]
+        images, labels = map(np.concatenate, zip(*batches, strict=True))
+        np.testing.assert_array_equal(labels, order[first_batch * PER_BATCH :])
+        np.testing.assert_array_equal(images, views[labels])
+
+
+def test_a_pictures_view_is_another_in_every_epoch_and_with_every_seed(pictures):
+    def first_view(seed: int, epoch: int) -> np.ndarray:
+        loader = LoaderOptions().create(pictures, CROP, len(pictures), seed)
+        ((images, labels),) = loader.epoch(epoch)
+        return images[np.argmin(labels)]
+
+    views = [first_view(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({view.tobytes() for view in views}) == len(views)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_of_pictures_is_in_order_and_padded(pictures, workers):
+    batches = list(eval_batches(pictures, PER_BATCH, WorkerOptions(workers=workers)))
+    assert {batch.images.shape for batch, _ in batches} == {(PER_BATCH, SEEN, SEEN, 3)}
+    assert [mask.tolist() for _, mask in batches] == [[True] * 5] * 2 + [[True] * 2 + [False] * 3]
+    labels = np.concatenate([np.asarray(batch.labels)[mask] for batch, mask in batches])
+    images = np.concatenate([np.asarray(batch.images)[mask] for batch, mask in batches])
+    np.testing.assert_array_equal(labels, pictures.labels)
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(image, take_view(pictures.images, index, SEEN, centre_crop))
+
+
+@pytest.mark.parametrize("workers", [0, 2, "auto"])
+def test_a_damaged_picture_stops_the_epoch_with_its_name(pictures, workers, tmp_path):
+    root = write_folders(tmp_path, make_splits())
+    split = replace(load(root, FOLDERS).train, size=SEEN)
+    last = plan_epoch(CROP, SEED, EPOCH, len(split)).order[-1]
+    path = sorted(root.glob("train/*/*"))[last]
+    path.write_bytes(path.read_bytes()[:300])
+    batches = LoaderOptions(workers=workers).create(split, CROP, PER_BATCH, SEED).epoch(EPOCH)
+    for _ in range(2):
+        next(batches)
+    with pytest.raises(UserError, match=f"{path.name} cannot be decoded .*--skip-damaged"):
+        next(batches)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "size"), [("resized-crop", 32), ("resized-crop", 20), ("none", 20)]
+)
+def test_arrays_can_be_seen_at_any_size(split, augmentation, size):
+    resized = replace(split, size=size)
+    loader = LoaderOptions().create(resized, AUGMENTATIONS[augmentation], BATCH, SEED)
+    images, labels = map(np.concatenate, zip(*collect(loader), strict=True))
+    assert images.shape == (SIZE, size, size, 3)
+    view = AUGMENTATIONS[augmentation].view
+    assert view is not None
+    for image, label in list(zip(images, labels.tolist(), strict=True))[:20]:
+        draw = generator("view", SEED, EPOCH, label)
+        expected = take_view(
+            split.images, label, size, lambda w, h, s, draw=draw: view(draw, w, h, s)
+        )
+        np.testing.assert_array_equal(image, expected)
+    ((batch, mask),) = eval_batches(resized, SIZE, WorkerOptions())
+    assert batch.images.shape == (SIZE, size, size, 3)
+    assert mask.all()
+
+
+def test_what_an_augmentation_or_a_loader_cannot_take_is_refused(split, pictures):
+    for images in (pictures, replace(split, size=20)):
+        with pytest.raises(UserError, match=r"--augment crop-flip .* choose one of resized-crop"):
+            list(LoaderOptions().create(images, AUGMENTATIONS["crop-flip"], 4, SEED).epoch(0))
+        with pytest.raises(UserError, match=r"--loader resident .* leave it out"):
+            LoaderOptions(loader="resident").create(images, CROP, 4, SEED)
+    with pytest.raises(UserError, match=r"--loader resident .* --augment resized-crop"):
+        LoaderOptions(loader="resident").create(split, CROP, 4, SEED)
+
+
+_UNFINISHED = """
+import sys
+from pathlib import Path
+from jaxresnet.data.augment import AUGMENTATIONS
+from jaxresnet.data.imagenet import FOLDERS
+from jaxresnet.data.loaders import LoaderOptions
+
+train = FOLDERS.load(Path(sys.argv[1]), (None, None), lambda done, total: None).train
+batches = LoaderOptions().create(train, AUGMENTATIONS["resized-crop"], 1, seed=0).epoch(0)
+print(next(batches).images.shape)
+"""
+
+
+def test_a_program_may_end_before_its_epoch_does(tmp_path):
+    root = write_folders(tmp_path, make_splits())
+    result = subprocess.run(
+        [sys.executable, "-c", _UNFINISHED, str(root)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert (result.stdout, result.stderr) == ("(1, 224, 224, 3)\n", "")

@@ -12,9 +12,10 @@ import pytest
 from jaxresnet.data import cifar, sources
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.sources import SOURCES, ImageOptions, load_dataset
+from jaxresnet.data.tensorflow import import_tfds
 from jaxresnet.errors import UserError
 from jaxresnet.options import replace_options
-from tests.data.cifar_copies import SETS, write
+from tests.data.cifar_copies import SETS, SMALL, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_datasets")
 
@@ -60,9 +61,20 @@ def test_the_built_in_images_are_in_no_directory(tmp_path):
         ImageOptions("synthetic", tmp_path).check()
 
 
+def write_copy(name: str, root: Path) -> Path | None:
+    """Small images in class folders, where the source is in a directory."""
+    if name == "synthetic":
+        return None
+    cifar = SETS.get(name, SMALL)
+    if name == "imagenet":
+        synsets = import_tfds().builder("imagenet2012").info.features["label"].names
+        cifar = replace(cifar, class_names=tuple(synsets[:10]))
+    return write("class folders", root, cifar=cifar)
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_smaller_splits_are_fixed_mixtures(name, tmp_path):
-    root = write("class folders", tmp_path, cifar=SETS[name]) if name in SETS else None
+    root = write_copy(name, tmp_path)
     first, again = (
         load(ImageOptions(name, root, train_images=50, eval_images=10)) for _ in range(2)
     )
