@@ -90,7 +90,11 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
         columns,
         rows,
         "MiB: of a line through what was measured. Images/s: by the median step; the A6000's by "
-        "its minutes.",
+        "its minutes. Compiled: all buffers of the compiled step, by "
+        "XLA; in brackets: by the line through the others. Measured: the most that the device's "
+        "allocator held; on a CPU the process, less what it held before the weights were drawn. "
+        "Not tried: it needs more than there was. Signal 9: the kernel sends it when memory runs "
+        f"out. Epoch: of {EPOCH_IMAGES:,} images, by the median, least and greatest step.",
     )
 
 
@@ -123,11 +127,6 @@ def make_batch_size_table(series: BatchSizes) -> Table:
         f"Memory and time by batch size: {series.title}",
         columns,
         sorted({*card, *steps}),
-        "Compiled: all buffers of the compiled step, by "
-        "XLA; in brackets: by the line through the others. Measured: the most that the device's "
-        "allocator held; on a CPU the process, less what it held before the weights were drawn. "
-        "Not tried: it needs more than there was. Signal 9: the kernel sends it when memory runs "
-        f"out. Epoch: of {EPOCH_IMAGES:,} images, by the median, least and greatest step.",
     )
 
 

@@ -46,6 +46,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_an_epoch_is_as_long_as_the_steps_say(killed):
     (seconds,) = (line["seconds"] for line in log_of(killed) if "seconds" in line)
     assert len(seconds) == 2
@@ -60,6 +61,7 @@ def log_of(directory: Path) -> list[dict]:
     return read_json_lines(directory / "float32-none.jsonl")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_a_row_with_its_size(killed):
     rows = rows_of(read_report(killed))
     compiled, predicted = (rows[size] for size in ("40000", "80000"))
