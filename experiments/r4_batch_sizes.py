@@ -228,7 +228,7 @@ def _judge_speed(series: BatchSizes) -> Judgement:
         return MISSING, None, _TOO_FEW
     ends = min(rates), max(rates)
     small, large = (rates[size] for size in ends)
-    shown = (f"{median_and_range(rates[n], partial(number, digits=1))} with {n}" for n in ends)
+    shown = (f"{median_and_range(rates[n], partial(number, digits=2))} with {n}" for n in ends)
     why = "by no more than steps differ" if median(large) > median(small) else "it takes more"
     return f"images/s: {', '.join(shown)}", min(large) > max(small), why
 

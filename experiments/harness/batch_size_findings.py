@@ -82,7 +82,7 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
         Column("MiB an image", lambda row: row[1] and row[1].per_image / MIB, 1),
         Column("MiB besides", lambda row: row[1] and row[1].fixed / MIB, 1),
         Column("largest batch\nmeasured", lambda row: f"{max(row[2]):,}" if row[2] else None),
-        Column("most\nimages/s", lambda row: max(row[3].values(), default=None), 1),
+        Column("most\nimages/s", lambda row: max(row[3].values(), default=None), 2),
         Column("with batch", lambda row: None if (n := fastest(row)) is None else f"{n:,}"),
     ]
     return make_table(
@@ -118,7 +118,7 @@ def make_batch_size_table(series: BatchSizes) -> Table:
         Column("batch size", str),
         Column("compiled\nMiB", compiled, 0),
         Column("measured\nMiB", measured, 0),
-        Column("images/s", series.median_rates.get, 1),
+        Column("images/s", series.median_rates.get, 2),
         Column("epoch (min)", own_minutes.get, 1),
         Column("A6000\nMiB", lambda n: card[n] / MIB if n in card else None, 0),
         Column("A6000\nepoch (min)", minutes.get, 0),
