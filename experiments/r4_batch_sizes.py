@@ -133,7 +133,7 @@ def _measure(settings: R4Settings, directory: Path, console: Console) -> dict[Wa
         say(console, f"{title}:")
         own = replace_options(settings, dtype=dtype, **replaced(compared))
         log = directory / f"{dtype}-{saving}.jsonl"
-        steps = measure_steps(own, compared.batch_sizes, log, console, settings.measuring)
+        steps = measure_steps(own, sorted(compared.batch_sizes), log, console, settings.measuring)
         series[way] = BatchSizes(title, steps)
     return series
 
@@ -228,7 +228,7 @@ def _judge_speed(series: BatchSizes) -> Judgement:
         return MISSING, None, _TOO_FEW
     ends = min(rates), max(rates)
     small, large = (rates[size] for size in ends)
-    shown = (f"{median_and_range(rates[n], partial(number, digits=1))} with {n}" for n in ends)
+    shown = (f"{median_and_range(rates[n], partial(number, digits=2))} with {n}" for n in ends)
     why = "by no more than steps differ" if median(large) > median(small) else "it takes more"
     return f"images/s: {', '.join(shown)}", min(large) > max(small), why
 

@@ -82,7 +82,7 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
         Column("MiB an image", lambda row: row[1] and row[1].per_image / MIB, 1),
         Column("MiB besides", lambda row: row[1] and row[1].fixed / MIB, 1),
         Column("largest batch\nmeasured", lambda row: f"{max(row[2]):,}" if row[2] else None),
-        Column("most\nimages/s", lambda row: max(row[3].values(), default=None), 1),
+        Column("most\nimages/s", lambda row: max(row[3].values(), default=None), 2),
         Column("with batch", lambda row: None if (n := fastest(row)) is None else f"{n:,}"),
     ]
     return make_table(
@@ -90,7 +90,11 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
         columns,
         rows,
         "MiB: of a line through what was measured. Images/s: by the median step; the A6000's by "
-        "its minutes.",
+        "its minutes. Compiled: all buffers of the compiled step, by "
+        "XLA; in brackets: by the line through the others. Measured: the most that the device's "
+        "allocator held; on a CPU the process, less what it held before the weights were drawn. "
+        "Not tried: it needs more than there was. Signal 9: the kernel sends it when memory runs "
+        f"out. Epoch: of {EPOCH_IMAGES:,} images, by the median, least and greatest step.",
     )
 
 
@@ -114,7 +118,7 @@ def make_batch_size_table(series: BatchSizes) -> Table:
         Column("batch size", str),
         Column("compiled\nMiB", compiled, 0),
         Column("measured\nMiB", measured, 0),
-        Column("images/s", series.median_rates.get, 1),
+        Column("images/s", series.median_rates.get, 2),
         Column("epoch (min)", own_minutes.get, 1),
         Column("A6000\nMiB", lambda n: card[n] / MIB if n in card else None, 0),
         Column("A6000\nepoch (min)", minutes.get, 0),
@@ -123,11 +127,6 @@ def make_batch_size_table(series: BatchSizes) -> Table:
         f"Memory and time by batch size: {series.title}",
         columns,
         sorted({*card, *steps}),
-        "Compiled: all buffers of the compiled step, by "
-        "XLA; in brackets: by the line through the others. Measured: the most that the device's "
-        "allocator held; on a CPU the process, less what it held before the weights were drawn. "
-        "Not tried: it needs more than there was. Signal 9: the kernel sends it when memory runs "
-        f"out. Epoch: of {EPOCH_IMAGES:,} images, by the median, least and greatest step.",
     )
 
 

@@ -140,7 +140,7 @@ def measure_steps(
     """Measures each batch size that an earlier start with the same log did not.
 
     What does not fit has its error, and the others are measured. Of what is far too large by the
-    sizes that are compiled already, not even the compilation is tried.
+    sizes that are compiled already, not even the compilation is tried: give small ones first.
 
     Raises:
       TrainingFailed: a step failed for another reason than memory, which is printed.
@@ -154,7 +154,7 @@ def measure_steps(
         measuring,
         WorkerOptions(log),
     )
-    for size in sorted(batch_sizes):
+    for size in batch_sizes:
         if _read(log, size).peak is not None:
             continue
         if error := _foresee(log, size):

@@ -46,6 +46,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_an_epoch_is_as_long_as_the_steps_say(killed):
     (seconds,) = (line["seconds"] for line in log_of(killed) if "seconds" in line)
     assert len(seconds) == 2
@@ -53,13 +54,14 @@ def test_an_epoch_is_as_long_as_the_steps_say(killed):
     shown = rows_of(read_report(killed))["2"]
     expected = f"{median(minutes):,.1f} ({min(minutes):,.1f}-{max(minutes):,.1f})"
     assert shown["epoch (min)"] == expected
-    assert shown["images/s"] == f"{median(2 / each for each in seconds):,.1f}"
+    assert shown["images/s"] == f"{median(2 / each for each in seconds):,.2f}"
 
 
 def log_of(directory: Path) -> list[dict]:
     return read_json_lines(directory / "float32-none.jsonl")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_a_row_with_its_size(killed):
     rows = rows_of(read_report(killed))
     compiled, predicted = (rows[size] for size in ("40000", "80000"))
@@ -81,7 +83,7 @@ def test_a_killed_process_is_a_row_and_is_tried_again(killed):
     added = log_of(killed)[len(before) :]
     assert [line["batch_size"] for line in added if "buffers" in line] == [4]
     rows = rows_of(read_report(killed))
-    assert float(rows["4"]["images/s"]) > 0
+    assert float(rows["4"]["images/s"].replace(",", "")) > 0
     assert rows["40000"]["measured\nMiB"].startswith("not tried: needs ")
 
 
