@@ -206,7 +206,7 @@ def _is_greater(first: Sequence[float], second: Sequence[float] | float) -> bool
         _, chance = stats.ttest_1samp(first, second, alternative="greater")
     else:
         _, chance = stats.ttest_ind(first, second, equal_var=False, alternative="greater")
-    return bool(chance < _LEVEL)
+    return float(chance) < _LEVEL
 
 
 def _claims(results: Results[R3Settings], groups: dict[str, Group]) -> list[Claim]:
