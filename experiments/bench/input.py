@@ -16,7 +16,7 @@ from experiments.harness.command import run_command
 from experiments.harness.images import load_images
 from jaxresnet.data.augment import AUGMENTATIONS, CROP_PADDING
 from jaxresnet.data.dataset import Batch, Dataset, Split
-from jaxresnet.data.loaders import LOADERS, TfDataLoader, WorkerOptions
+from jaxresnet.data.loaders import LOADERS, PictureLoader, WorkerOptions
 from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.sources import ImageOptions, SourceOptions
 from jaxresnet.errors import UserError
@@ -30,7 +30,7 @@ _CROPS = {
     "resized-crop": "Random resized crop to {image_size} pixels",
 }
 _ABOUT = (
-    "{crop}, horizontal flip, normalised float32 images. tf.data hands over uint8, which JAX "
+    "{crop}, horizontal flip, normalised float32 images. tfdata hands over uint8, which JAX "
     "normalises{resident}. What JAX does is in the times of all loaders."
 )
 _RESIDENT = "; resident is cut and normalised by JAX alone, as a training step does"
@@ -198,7 +198,7 @@ def _deviation_of_fast(split: Split, settings: dict[str, Any]) -> dict[str, floa
         pictures = replace(split, images=replace(split.images, fast=fast))
         augmentation = AUGMENTATIONS[settings["augment"]]
         size, workers = settings["batch_size"], WorkerOptions()
-        loader = TfDataLoader(pictures, augmentation, size, seed=0, options=workers)
+        loader = PictureLoader(pictures, augmentation, size, seed=0, options=workers)
         return islice(loader.epoch(0), settings["batches"])
 
     total, values, greatest = 0.0, 0, 0

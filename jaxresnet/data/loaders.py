@@ -3,17 +3,18 @@
 All loaders give the same batches, bit for bit, whatever their workers: see augment.py.
 """
 
-import atexit
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
-from weakref import WeakSet
 
 import jax
 import numpy as np
 
+from jaxresnet import platform
 from jaxresnet.data.augment import (
     AUGMENTATIONS,
     JAX,
@@ -31,14 +32,7 @@ from jaxresnet.random import generator
 
 Workers = int | Literal["auto"]
 
-_unfinished: WeakSet[Generator[Batch]] = WeakSet()  # whose workers run Python code
-
-
-@atexit.register
-def _close_unfinished() -> None:
-    """While Python can still be entered: later, each would wait for its workers for ever."""
-    for batches in list(_unfinished):
-        batches.close()
+_PART = 16  # pictures of a batch that a worker takes at a time, so that all end it together
 
 
 def describe_workers(workers: Workers) -> str:
@@ -87,22 +81,33 @@ class Loader(ABC):
         """A pure function, traced into the training step."""
 
 
-@dataclass(eq=False)
-class TfDataLoader(Loader):
-    """Batches from tf.data, made on the host on as many threads as asked for.
+class HostLoader(Loader):
+    """Batches made on the host, by as many threads as asked for.
 
-    One parallel call makes one whole batch, as a worker of PyTorch's DataLoader does. Images stay
-    uint8 until they are on the device, a quarter of the bytes.
+    Images stay uint8 until they are on the device, a quarter of the bytes.
+    """
+
+    has_workers = True
+
+    def arguments(self, size: int) -> tuple[Any, ...]:
+        images = jax.ShapeDtypeStruct((size, *(self.split.image_size,) * 2, 3), np.uint8)
+        return images, jax.ShapeDtypeStruct((size,), np.int32)
+
+    def read(self, images: jax.Array, labels: jax.Array) -> Batch:
+        return Batch(images, labels)
+
+
+@dataclass(eq=False)
+class TfDataLoader(HostLoader):
+    """Batches of images in memory, from tf.data.
+
+    One parallel call makes one whole batch, as a worker of PyTorch's DataLoader does.
     """
 
     title = "tf.data loader"
-    has_workers = True
 
     def __post_init__(self) -> None:
         self._tf = tf = import_tensorflow()
-        self._error: UserError | None = None  # of a worker
-        if sees_pictures(self.augmentation, self.split):
-            return
         with tf.device("CPU"):
             self._images = tf.constant(self.split.pixels)
         self._arrays = Arrays(
@@ -115,41 +120,15 @@ class TfDataLoader(Loader):
         )
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        data, workers = self._tf.data, self.options.workers
         order, draws = self.remaining(epoch, first_batch)
-        if sees_pictures(self.augmentation, self.split):
-            return self._views(epoch, order)
-
+        slices = data.Dataset.from_tensor_slices((order, self.split.labels[order], draws))
+        dataset = slices.batch(self.batch_size)
         apply = self.augmentation.apply
         assert apply is not None
 
-        def augment(indices: Any, draws: Any) -> Any:
-            return apply(self._arrays, self._tf.gather(self._images, indices), draws)
-
-        return self._batches(order, draws, augment)
-
-    def in_order(self) -> Iterator[Batch]:
-        """All images once, the last batch short."""
-        return self._views(0, np.arange(len(self.split)))
-
-    def _views(self, epoch: int, order: np.ndarray) -> Iterator[Batch]:
-        """Batches of views of pictures."""
-        batches = self._batches(order, {}, partial(self._take_views, epoch))
-        _unfinished.add(batches)
-        return batches
-
-    def _batches(
-        self,
-        order: np.ndarray,
-        draws: dict[str, np.ndarray],
-        make_images: Callable[[Any, Any], Any],
-    ) -> Generator[Batch]:
-        """make_images: (indices, draws) of a batch -> images."""
-        data, workers = self._tf.data, self.options.workers
-        slices = data.Dataset.from_tensor_slices((order, self.split.labels[order], draws))
-        dataset = slices.batch(self.batch_size)
-
         def make_batch(indices: Any, labels: Any, draws: Any) -> tuple[Any, Any]:
-            return make_images(indices, draws), labels
+            return apply(self._arrays, self._tf.gather(self._images, indices), draws), labels
 
         if workers == 0:
             dataset = dataset.map(make_batch)
@@ -163,37 +142,67 @@ class TfDataLoader(Loader):
             options.threading.private_threadpool_size = max(1, workers)
             options.threading.max_intra_op_parallelism = 1
             options.autotune.enabled = False
+        for images, labels in dataset.with_options(options).as_numpy_iterator():
+            yield Batch(images, labels)
+
+
+@dataclass(eq=False)
+class PictureLoader(HostLoader):
+    """Batches of views of pictures, each batch shared out among the workers.
+
+    They are threads, for decoders let go of Python.
+    """
+
+    title = "picture loader"
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        order, _ = self.remaining(epoch, first_batch)
+        return self._batches(epoch, order)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All images once, the last batch short."""
+        return self._batches(0, np.arange(len(self.split)))
+
+    def _batches(self, epoch: int, order: np.ndarray) -> Iterator[Batch]:
+        workers = self.options.workers
+        pool = ThreadPoolExecutor(platform.cpu_threads() if workers == "auto" else workers or 1)
+        ahead = self.options.prefetch + 1 if workers else 0
+
+        def begin(start: int) -> tuple[Batch, list[Future[None]]]:
+            """A batch, and the parts of it that are not there yet."""
+            indices = order[start : start + self.batch_size]
+            images = np.empty((len(indices), *(self.split.image_size,) * 2, 3), np.uint8)
+            batch = Batch(images, self.split.labels[indices])
+            if workers == 0:
+                self._take_views(images, indices, epoch)
+                return batch, []
+            parts = [slice(i, i + _PART) for i in range(0, len(indices), _PART)]
+            take = self._take_views
+            return batch, [pool.submit(take, images[p], indices[p], epoch) for p in parts]
+
+        def finish(batch: Batch, parts: list[Future[None]]) -> Batch:
+            for part in parts:
+                part.result()
+            return batch
+
+        begun: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
-            for images, labels in dataset.with_options(options).as_numpy_iterator():
-                yield Batch(images, labels)
-        except self._tf.errors.OpError as error:
-            raise self._error or error from None
+            for start in range(0, len(order), self.batch_size):
+                begun.append(begin(start))
+                if len(begun) > ahead:
+                    yield finish(*begun.popleft())
+            for each in begun:
+                yield finish(*each)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _take_views(self, epoch: int, indices: Any, _draws: Any) -> Any:
-        """Views of pictures (batch, size, size, 3), by Python code in a worker's thread."""
-        split, seed, size = self.split, self.seed, self.split.image_size
-        view = self.augmentation.view
+    def _take_views(self, images: np.ndarray, indices: np.ndarray, epoch: int) -> None:
+        """Fills in images (n, size, size, 3)."""
+        view, size = self.augmentation.view, self.split.image_size
         assert view is not None
-
-        def take(indices: np.ndarray) -> np.ndarray:
-            images = np.empty((len(indices), size, size, 3), np.uint8)
-            try:
-                for image, index in zip(images, indices.tolist(), strict=True):
-                    draw = generator("view", seed, epoch, index)
-                    image[:] = take_view(split.images, index, size, partial(view, draw))
-            except UserError as error:  # TensorFlow would wrap it up in one of its own
-                self._error = error
-                raise
-            return images
-
-        return self._tf.numpy_function(take, [indices], self._tf.uint8)
-
-    def arguments(self, size: int) -> tuple[Any, ...]:
-        images = jax.ShapeDtypeStruct((size, *(self.split.image_size,) * 2, 3), np.uint8)
-        return images, jax.ShapeDtypeStruct((size,), np.int32)
-
-    def read(self, images: jax.Array, labels: jax.Array) -> Batch:
-        return Batch(images, labels)
+        for image, index in zip(images, indices.tolist(), strict=True):
+            draw = generator("view", self.seed, epoch, index)
+            image[:] = take_view(self.split.images, index, size, partial(view, draw))
 
 
 @dataclass(eq=False)
@@ -244,9 +253,9 @@ class WorkerOptions:
     """How the host makes batches: this changes the speed, and never the result."""
 
     workers: Workers = option(2, affects="time", published=False, says=describe_workers, at_least=0)
-    """Batches made at a time by the tfdata loader. 0: in line. auto: tf.data tunes."""
+    """Threads that make batches for the tfdata loader. 0: in line. auto: it chooses."""
     prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)
-    """Finished batches that the tfdata loader keeps ready besides those that its workers hold;
+    """Finished batches that the tfdata loader keeps ready besides those that its workers make;
     none with 0 workers."""
 
 
@@ -288,7 +297,9 @@ class LoaderOptions(WorkerOptions):
         self, split: Split, augmentation: Augmentation, batch_size: int, seed: int
     ) -> Loader:
         """The loader over a split's training batches."""
-        return self.kind(split, augmentation, batch_size, seed, self)
+        self.kind.check(split, augmentation)
+        kind = PictureLoader if sees_pictures(augmentation, split) else self.kind
+        return kind(split, augmentation, batch_size, seed, self)
 
 
 def eval_batches(
@@ -304,7 +315,7 @@ def eval_batches(
         parts = (slice(start, start + batch_size) for start in starts)
         batches = (Batch(split.pixels[part], split.labels[part]) for part in parts)
     else:
-        batches = TfDataLoader(split, AUGMENTATIONS["none"], batch_size, 0, options).in_order()
+        batches = PictureLoader(split, AUGMENTATIONS["none"], batch_size, 0, options).in_order()
     for images, labels in batches:
         mask = np.arange(batch_size) < len(labels)
         if missing := batch_size - len(labels):

@@ -6,6 +6,7 @@ torchvision; what is no plain JPEG is decoded by Pillow as well.
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -62,9 +63,13 @@ class EncodedImages:
 
     def read(self, index: int) -> bytes:
         path = self.root / self.names[index].decode(errors="surrogateescape")
-        with path.open("rb") as file:
-            file.seek(self.offsets[index])
-            return file.read(self.lengths[index] if self.offsets[index] else -1)
+        # Workers would wait for each other at each of the many calls of Python's file objects.
+        file = os.open(path, os.O_RDONLY)
+        try:
+            length = self.lengths[index] if self.offsets[index] else os.fstat(file).st_size
+            return os.pread(file, length, self.offsets[index])
+        finally:
+            os.close(file)
 
     def digest(self) -> bytes:
         """SHA-256 over names and lengths, which stand for the pixels."""
@@ -183,9 +188,17 @@ def _decode_window(image: Image.Image, data: bytes, window: Box) -> Image.Image:
 
 def _decode(data: bytes, window: Box, **options: Any) -> np.ndarray:
     """The window of a JPEG, (height, width, 3) uint8. options: of tf.io.decode_and_crop_jpeg."""
+    tf = import_tensorflow()
     edges = [int(edge) for edge in (window.top, window.left, window.height, window.width)]
-    decode = import_tensorflow().raw_ops.DecodeAndCropJpeg
-    return np.asarray(memoryview(decode(contents=data, crop_window=edges, channels=3, **options)))
+    # With anything but tensors and a float, TensorFlow takes a slow way through Python.
+    pixels = tf.raw_ops.DecodeAndCropJpeg(
+        contents=tf.constant(data),
+        crop_window=tf.constant(edges),
+        channels=3,
+        acceptable_fraction=1.0,
+        **options,
+    )
+    return np.asarray(memoryview(pixels))
 
 
 def _within_window(view: View) -> View:
@@ -211,8 +224,9 @@ def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
     # To the nearest pixel of that scale: rounding down would move the picture by up to one.
     scaled = Box(*((int(edge) + ratio // 2) // ratio for edge in window))
     pixels = _decode(data, scaled, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST")
-    resized = import_tensorflow().raw_ops.ResizeBilinear(
-        images=pixels[None], size=[size, size], half_pixel_centers=True
+    tf = import_tensorflow()
+    resized = tf.raw_ops.ResizeBilinear(
+        images=tf.constant(pixels[None]), size=tf.constant([size, size]), half_pixel_centers=True
     )
     return np.rint(memoryview(resized))[0].astype(np.uint8)
 
