@@ -202,11 +202,12 @@ def _is_greater(first: Sequence[float], second: Sequence[float] | float) -> bool
     values = [first] if isinstance(second, float) else [first, second]
     if min(map(len, values)) < 2:
         return None
+    test: Any
     if isinstance(second, float):
-        _, chance = stats.ttest_1samp(first, second, alternative="greater")
+        test = stats.ttest_1samp(first, second, alternative="greater")
     else:
-        _, chance = stats.ttest_ind(first, second, equal_var=False, alternative="greater")
-    return float(chance) < _LEVEL
+        test = stats.ttest_ind(first, second, equal_var=False, alternative="greater")
+    return bool(test.pvalue < _LEVEL)
 
 
 def _claims(results: Results[R3Settings], groups: dict[str, Group]) -> list[Claim]:

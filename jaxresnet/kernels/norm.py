@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxresnet.kernels.remat import keep
 from jaxresnet.kernels.sums import largest_divisor
 
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's default
@@ -43,7 +44,7 @@ def _forward(
     wide, count = scale.dtype, x.size // x.shape[-1]
     mean = _sum_over_pixels(lambda x: (x.astype(wide),), x)[0] / count
     variance = _sum_over_pixels(lambda x: (jnp.square(x.astype(wide) - mean),), x)[0] / count
-    inverse = jax.lax.rsqrt(variance + EPSILON)
+    mean, inverse = keep(mean), keep(jax.lax.rsqrt(variance + EPSILON))
     outputs = scale_and_shift(x, mean, scale * inverse, bias, dtype)
     return (outputs, mean, variance), (x, scale, mean, inverse)
 

@@ -5,7 +5,7 @@ kuangliu/pytorch-cifar do. To add a network, a stem or an option, see MODELS, ST
 ModelOptions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ from jaxresnet.errors import UserError
 from jaxresnet.kernels.activation import relu, relu_of_sum
 from jaxresnet.kernels.conv import CONVOLUTIONS
 from jaxresnet.kernels.pooling import max_pool
+from jaxresnet.kernels.remat import keep, recompute
 from jaxresnet.models.layers import BatchNorm, Conv, Linear, dropout, global_average_pool
 from jaxresnet.options import look_up, one_of, option
 
@@ -54,8 +55,10 @@ class ConvNorm(nnx.Module):
     def __init__(self, conv: Conv, norm: BatchNorm | None):
         self.conv, self.norm = conv, norm
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, kept: bool = False) -> jax.Array:
+        """kept: with remat, keep what the convolution gives instead of computing it again."""
         x = self.conv(x)
+        x = keep(x) if kept else x
         return x if self.norm is None else self.norm(x, train=train)
 
 
@@ -75,7 +78,7 @@ class BasicBlock(nnx.Module):
         self.shortcut = _shortcut(in_features, width, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = relu(self.conv1(x, train=train))
+        y = relu(self.conv1(x, train=train, kept=True))
         y = self.conv2(y, train=train)
         return relu_of_sum(y, x if self.shortcut is None else self.shortcut(x, train=train))
 
@@ -93,8 +96,8 @@ class Bottleneck(nnx.Module):
         self.shortcut = _shortcut(in_features, out_features, stride, layer)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = relu(self.conv1(x, train=train))
-        y = relu(self.conv2(y, train=train))
+        y = relu(self.conv1(x, train=train, kept=True))
+        y = relu(self.conv2(y, train=train, kept=True))
         y = self.conv3(y, train=train)
         return relu_of_sum(y, x if self.shortcut is None else self.shortcut(x, train=train))
 
@@ -109,6 +112,8 @@ def _shortcut(
 
 
 Block = type[BasicBlock] | type[Bottleneck]
+# Whose activations are computed again at a time: of two, half of the blocks' outputs are kept.
+_REMAT_BLOCKS = 2
 
 
 class ResNet(nnx.Module):
@@ -125,6 +130,7 @@ class ResNet(nnx.Module):
         conv_bias: bool = False,
         zero_init_residual: bool = False,
         dropout: float = 0.0,
+        remat: bool = False,
         width: int = 64,
         dtype: DTypeLike = jnp.float32,
         convolution: str = "fast",
@@ -143,7 +149,7 @@ class ResNet(nnx.Module):
             norm = make_norm and make_norm(features, initial_scale=scale, dtype=dtype)
             return ConvNorm(conv, norm)
 
-        self.dropout = dropout
+        self.dropout, self.remat = dropout, remat
         size, stride, padding, self.pool = look_up(STEMS, stem, "stem")
         self.stem = layer(3, width, size, stride=stride, padding=padding)
         features, stages = width, []
@@ -168,14 +174,43 @@ class ResNet(nnx.Module):
         if self.pool:
             x = max_pool(x)
         for blocks in self.stages:
-            for block in blocks:
-                x = block(x, train=train)
+            if train and self.remat:
+                for start in range(0, len(blocks), _REMAT_BLOCKS):
+                    x = _run_again(blocks[start : start + _REMAT_BLOCKS], x)
+            else:
+                x = _run(blocks, x, train=train)
         x = global_average_pool(x)
         if train and self.dropout > 0:
             if dropout_key is None:
                 raise ValueError("training with dropout needs a dropout_key")
             x = dropout(x, self.dropout, dropout_key)
         return self.classifier(x)
+
+
+def _run(blocks: Sequence[BasicBlock | Bottleneck], x: jax.Array, *, train: bool) -> jax.Array:
+    for block in blocks:
+        x = block(x, train=train)
+    return x
+
+
+def _run_again(blocks: Sequence[BasicBlock | Bottleneck], x: jax.Array) -> jax.Array:
+    """Training's pass through the blocks, with activations that the backward pass computes again.
+
+    Kept are the input, the statistics, and what convolutions give within a block; normalisation,
+    rectifiers and the last and widest convolution are few multiplications for most of the memory.
+    """
+    modules = nnx.List(blocks)
+    graph, params, batch_stats = nnx.split(modules, nnx.Param, nnx.BatchStat)
+
+    def run(params: Any, batch_stats: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        blocks = nnx.merge(graph, params, batch_stats, copy=True)
+        outputs = _run(blocks, x, train=True)
+        return outputs, nnx.to_pure_dict(nnx.state(blocks, nnx.BatchStat))
+
+    inputs = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), x
+    outputs, batch_stats = recompute(run)(*inputs)
+    nnx.update(modules, batch_stats)
+    return outputs
 
 
 # The kind of block, and the number of blocks in each stage (table 1 of the paper).
@@ -230,6 +265,9 @@ class ModelOptions:
     )
     """In training, zero the classifier's inputs with this probability and divide the others by the
     rest of it, as torch.nn.Dropout does."""
+    remat: bool = option(False, affects="result", published=True, says="activations computed again")
+    """Keep fewer activations for the backward pass, and compute them again there: less memory for
+    some more time, and the same result but for rounding."""
     width: int = option(64, affects="result", published=True, says="width {}", at_least=1)
     """Channels of the first stage; 64 is the real thing, less is a thinner network."""
     dtype: Dtype = option("float32", affects="result", published=True, says="{}", always=True)
