@@ -46,6 +46,8 @@ EXPERIMENT = "r4_batch_sizes"
 # By its name on the command line: what people call it, and the options that it sets.
 SAVINGS: dict[str, tuple[str, Callable[["ComparedOptions"], dict[str, Any]]]] = {
     "none": ("", lambda _: {}),
+    "remat": ("remat", lambda _: {"remat": True}),
+    "accumulate": ("accumulated", lambda options: {"accumulate": options.parts}),
 }
 _NONE = "none"
 
@@ -73,6 +75,10 @@ class ComparedOptions:
         (_NONE,), affects="result", distinct=True
     )
     """Ways to save memory: measure with each of these."""
+    parts: int = option(
+        4, affects="result", published=False, says="accumulated in {} parts", at_least=2
+    )
+    """In which --savings accumulate takes a batch, if it has as many images."""
 
     def check(self) -> None:
         """Raises UserError if nothing is left to measure."""

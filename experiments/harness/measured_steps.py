@@ -162,7 +162,8 @@ def measure_steps(
             say(console, f"batch size {size}: {error}")
             continue
         say(console, f"batch size {size}: compiling, and {plural(1 + measuring.steps, 'step')} …")
-        arguments = command_line(replace_options(worker, batch_size=size))
+        parts = min(worker.training.accumulate, size)
+        arguments = command_line(replace_options(worker, batch_size=size, accumulate=parts))
         status = subprocess_status(_WORKER, arguments, _ENVIRONMENT)
         if status > 0:
             raise TrainingFailed(f"batch size {size} failed: its message is above")

@@ -27,16 +27,17 @@ from experiments.harness.published import published
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
 from jaxresnet.options import parse_options
+from jaxresnet.train.accumulation import make_step
 from jaxresnet.train.log import append_json_line
 from jaxresnet.train.state import TrainState, create_state, split_model
-from jaxresnet.train.step import make_train_step
+from jaxresnet.train.step import StepFunctions
 
 CLASSES = 1000
 
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's name for it
 
 
-def compile_step(settings: StepSettings) -> jax.stages.Compiled:
+def compile_step(settings: StepSettings) -> Any:
     """Compiles the training step, from shapes alone: nothing is drawn or allocated."""
     training, figures = settings.training, published()["resnet152"]
     model = nnx.eval_shape(lambda: settings.model.create(CLASSES, training.seed))
@@ -44,7 +45,15 @@ def compile_step(settings: StepSettings) -> jax.stages.Compiled:
     optimizer = make_optimizer(settings)
     state = jax.eval_shape(partial(create_state, optimizer=optimizer), params, batch_stats)
     standardise = partial(normalise, mean=figures["normalise_mean"], std=figures["normalise_std"])
-    step = make_train_step(network, optimizer, standardise, training.seed, loss=training.loss)
+    functions = StepFunctions(
+        network,
+        optimizer,
+        standardise,
+        training.seed,
+        loss=training.loss,
+        penalty=settings.optimizer.penalty,
+    )
+    step = make_step(functions, training.accumulate)
     return step.lower(state, *_batch_shapes(settings)).compile()
 
 
@@ -59,7 +68,7 @@ def _batch_shapes(settings: StepSettings) -> tuple[jax.ShapeDtypeStruct, jax.Sha
     return images, jax.ShapeDtypeStruct((batch,), np.int32)
 
 
-def buffer_sizes(compiled: jax.stages.Compiled) -> dict[str, int] | None:
+def buffer_sizes(compiled: Any) -> dict[str, int] | None:
     """See StepMemory.buffers."""
     sizes = compiled.memory_analysis()
     if sizes is None:
@@ -78,9 +87,7 @@ def draw_state(settings: StepSettings) -> TrainState:
     return create_state(params, batch_stats, make_optimizer(settings))
 
 
-def take_steps(
-    settings: StepSettings, compiled: jax.stages.Compiled, state: TrainState, steps: int
-) -> list[float]:
+def take_steps(settings: StepSettings, compiled: Any, state: TrainState, steps: int) -> list[float]:
     """One step and then so many, whose seconds it returns.
 
     On black images that are on the device before, from a state that is used up.

@@ -59,7 +59,10 @@ class Trainer:
         progress.compiling(training.title)
         start = time.perf_counter()
         self._programs = self.compiler(training, self._state)
-        compiled = {"step": step, "compile": time.perf_counter() - start}
+        memory = self._programs.step_memory
+        if memory is not None:
+            progress.say(f"{training.title}: a step needs {memory:,.0f} MiB")
+        compiled = {"step": step, "compile": time.perf_counter() - start, "step_memory": memory}
         log.add("starts", training.series, {**compiled, **log.start})
         for epoch in range(finished, training.epochs):
             earlier = [record for record in records if record["epoch"] == epoch]

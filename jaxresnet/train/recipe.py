@@ -26,6 +26,9 @@ class TrainingOptions:
     """Passes over the training images."""
     batch_size: int = _option(128, says="batch size {}", always=True, at_least=1)
     """Images in a training step; the last of an epoch has what is left."""
+    accumulate: int = _option(1, says="each batch in {} parts", at_least=1)
+    """Take a batch in so many parts, in the memory of one: gradients are summed, and batch
+    normalisation sees a part at a time."""
     augment: Annotated[str, one_of(AUGMENTATIONS, "augmentation")] = _option(
         "crop-flip", says="augmentation {}"
     )
@@ -42,6 +45,14 @@ class TrainingOptions:
     init_from: Path | None = _option(None, says="starting from {}")
     """Start from these weights: a .pth, .pt or .safetensors file by PyTorch's names, a run's
     directory (its newest checkpoint), or a directory of weights. None: drawn from the seed."""
+
+    def check(self) -> None:
+        """Raises UserError for more parts than images."""
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"--accumulate is {self.accumulate}, but --batch-size is {self.batch_size}: a part "
+                "has one image at least"
+            )
 
     def loss(self, logits: jax.Array, labels: Labels) -> jax.Array:
         """What training minimises the mean of: float32 (batch,), of logits (batch, classes)."""

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,53 +19,102 @@ Normalise = Callable[[Any], jax.Array]  # uint8 images (batch, height, width, 3)
 Metrics = dict[str, jax.Array]
 
 
-def make_train_step(
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    normalise: Normalise,
-    dropout_seed: int = 0,
-    read: Callable[..., Batch] = Batch,
-    loss: Callable[[jax.Array, Labels], jax.Array] = cross_entropy,
-    penalty: Callable[[Arrays], jax.Array] | None = None,
-    ema: float | None = None,
-):
-    """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
+class Gradient(NamedTuple):
+    """Of a batch, or of a part of one; trees are nested dicts of arrays.
 
-    metrics: the step's figures, and `finite`, whether what was minimised, and all parameters and
-    statistics after the step, are finite; all of shape (). read: makes a batch inside the step.
-    loss: (logits, labels) -> the loss of each image; training minimises their mean, which is the
-    figure, and the penalty of the parameters. ema: how much of the state's average, which it must
-    have then, stays in a step.
+    Attributes:
+      gradients: of what is minimised. minimised: () the mean loss and the penalty.
+      loss: () the mean over the images. logits: (images, classes). labels: (images,) int32.
+      batch_stats: after the pass.
     """
 
-    def train_step(state: TrainState, *arguments: Any) -> tuple[TrainState, Metrics]:
-        images, labels = read(*arguments)
-        dropout_key = jax.random.fold_in(jax.random.key(dropout_seed), state.step)
-        inputs = normalise(images)
+    gradients: Arrays
+    minimised: jax.Array
+    loss: jax.Array
+    logits: jax.Array
+    labels: Labels
+    batch_stats: Arrays
 
-        def loss_function(params: Arrays) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Arrays]]:
-            logits, batch_stats = network.apply(
-                params, state.batch_stats, inputs, train=True, dropout_key=dropout_key
+
+@dataclass(frozen=True)
+class StepFunctions:
+    """What a training step is made of, as pure functions.
+
+    Attributes:
+      normalise: uint8 images -> float32. read: makes a batch inside the step.
+      loss: (logits, labels) -> the loss of each image; training minimises their mean, which is the
+        figure, and the penalty of the parameters.
+      ema: how much of the state's average, which it must have then, stays in a step.
+    """
+
+    network: Network
+    optimizer: optax.GradientTransformation
+    normalise: Normalise
+    dropout_seed: int = 0
+    read: Callable[..., Batch] = Batch
+    loss: Callable[[jax.Array, Labels], jax.Array] = cross_entropy
+    penalty: Callable[[Arrays], jax.Array] | None = None
+    ema: float | None = None
+
+    def dropout_key(self, step: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self.dropout_seed), step)
+
+    def gradient(
+        self, params: Arrays, batch_stats: Arrays, batch: Batch, dropout_key: jax.Array
+    ) -> Gradient:
+        images, labels = batch
+        inputs = self.normalise(images)
+
+        def minimise(params: Arrays) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Arrays]]:
+            logits, new_stats = self.network.apply(
+                params, batch_stats, inputs, train=True, dropout_key=dropout_key
             )
-            mean_loss = loss(logits, labels).mean()
-            minimised = mean_loss if penalty is None else mean_loss + penalty(params)
-            return minimised, (mean_loss, logits, batch_stats)
+            mean_loss = self.loss(logits, labels).mean()
+            minimised = mean_loss if self.penalty is None else mean_loss + self.penalty(params)
+            return minimised, (mean_loss, logits, new_stats)
 
-        gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (minimised, (mean_loss, logits, batch_stats)), gradients = gradient(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        value_and_gradient = jax.value_and_grad(minimise, has_aux=True)
+        (minimised, (mean_loss, logits, new_stats)), gradients = value_and_gradient(params)
+        return Gradient(gradients, minimised, mean_loss, logits, labels, new_stats)
+
+    def update(self, state: TrainState, gradient: Gradient) -> tuple[TrainState, Metrics]:
+        """The state after the step, and its metrics.
+
+        They are the step's figures, and `finite`, whether what was minimised, and all parameters
+        and statistics after the step, are finite; all of shape ().
+        """
+        gradients, minimised, loss, logits, labels, batch_stats = gradient
+        updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        outputs = StepOutputs(mean_loss, logits, labels, gradients, updates, params)
+        outputs = StepOutputs(loss, logits, labels, gradients, updates, params)
         steps = {f.name: f.step for f in figures_for(logits.shape[-1]) if f.step}
         figures = {name: step(outputs) for name, step in steps.items()}
         finite = jnp.isfinite(minimised) & jnp.isfinite(optax.tree.norm((params, batch_stats)))
         average: Any = state.average
-        if ema is not None:
-            average = optax.incremental_update((params, batch_stats), average, 1 - ema)
+        if self.ema is not None:
+            average = optax.incremental_update((params, batch_stats), average, 1 - self.ema)
         state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
         return state, {**figures, "finite": finite}
 
-    return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())
+    def jit(self):
+        """(state, *what `read` takes) -> (state, metrics), its state donated."""
+
+        def train_step(state: TrainState, *arguments: Any) -> tuple[TrainState, Metrics]:
+            batch, key = self.read(*arguments), self.dropout_key(state.step)
+            gradient = self.gradient(state.params, state.batch_stats, batch, key)
+            return self.update(state, gradient)
+
+        return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())
+
+
+def make_train_step(
+    network: Network, optimizer: optax.GradientTransformation, normalise: Normalise, **more: Any
+):
+    """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
+
+    more: further attributes of StepFunctions, whose `update` says what the metrics are.
+    """
+    return StepFunctions(network, optimizer, normalise, **more).jit()
 
 
 def make_eval_step(network: Network, normalise: Normalise):

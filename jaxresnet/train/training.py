@@ -15,9 +15,10 @@ from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.loaders import Loader, LoaderOptions
 from jaxresnet.models.torch_names import Weights, weights_of
+from jaxresnet.train.accumulation import make_step, step_memory
 from jaxresnet.train.recipe import Recipe
 from jaxresnet.train.state import Network, TrainState, create_state, split_model
-from jaxresnet.train.step import Metrics, make_eval_step, make_train_step
+from jaxresnet.train.step import Metrics, StepFunctions, make_eval_step
 from jaxresnet.train.weights import load_weights
 
 
@@ -84,12 +85,17 @@ class Programs:
     train: dict[int, Callable[..., tuple[TrainState, Metrics]]]
     evaluate: Callable[..., Metrics]
 
+    @property
+    def step_memory(self) -> float | None:
+        """MiB that the training step of the largest batch needs; None if the compiler is silent."""
+        return step_memory(self.train[max(self.train)])
+
 
 def compile_programs(training: Training, state: TrainState) -> Programs:
     """Compiles a training step for each size of batch, and the evaluation step, side by side."""
     dataset, loader, full = training.dataset, training.loader, training.batch_size
     network, options = training.network, training.recipe.training
-    train_step = make_train_step(
+    functions = StepFunctions(
         network,
         training.optimizer,
         dataset.normalise,
@@ -99,6 +105,7 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
         training.recipe.optimizer.penalty,
         options.ema,
     )
+    train_step = make_step(functions, options.accumulate)
     sizes = sorted({full, len(dataset.train) % full or full})
     lowered = [train_step.lower(state, *loader.arguments(size)) for size in sizes]
     images = jax.ShapeDtypeStruct((full, *(dataset.test.image_size,) * 2, 3), np.uint8)
