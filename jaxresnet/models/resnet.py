@@ -145,8 +145,8 @@ class ResNet(nnx.Module):
             in_features: int, features: int, size: int, *, last: bool = False, **more: Any
         ) -> ConvNorm:
             conv = make_conv(in_features, features, size, **more)
-            scale = 0.0 if last and zero_init_residual else 1.0
-            norm = make_norm and make_norm(features, initial_scale=scale, dtype=dtype)
+            start = {"initial_scale": 0.0} if last and zero_init_residual else {}
+            norm = make_norm and make_norm(features, **start, dtype=dtype)
             return ConvNorm(conv, norm)
 
         self.dropout, self.remat = dropout, remat

@@ -68,7 +68,7 @@ class AccumulatingStep:
             sizes,
             zeros.lower(state.params),
             {n: jit(take, donate_argnums=(1, 2)).lower(*inputs) for n, take in takes.items()},
-            jit(self._update, donate_argnums=(0, 1)).lower(state, sums, parts),
+            jit(self._update, donate_argnums=0).lower(state, sums, parts),
             held=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[3:])),
         )
 

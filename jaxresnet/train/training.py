@@ -80,15 +80,16 @@ def build_training(
 
 @dataclass(frozen=True)
 class Programs:
-    """The compiled steps of a training; `train` by the size of the batch."""
+    """The compiled steps of a training.
+
+    Attributes:
+      train: by the size of the batch.
+      step_memory: MiB that the largest of them needs; None if the compiler does not say.
+    """
 
     train: dict[int, Callable[..., tuple[TrainState, Metrics]]]
     evaluate: Callable[..., Metrics]
-
-    @property
-    def step_memory(self) -> float | None:
-        """MiB that the training step of the largest batch needs; None if the compiler is silent."""
-        return step_memory(self.train[max(self.train)])
+    step_memory: float | None = None
 
 
 def compile_programs(training: Training, state: TrainState) -> Programs:
@@ -115,7 +116,8 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
     with ThreadPoolExecutor() as pool:
         *train_steps, evaluate = pool.map(lambda program: program.compile(), lowered)
     platform.release_unused_memory()
-    return Programs(dict(zip(sizes, train_steps, strict=True)), evaluate)
+    train = dict(zip(sizes, train_steps, strict=True))
+    return Programs(train, evaluate, step_memory(train[full]))
 
 
 def trace_steps(training: Training, programs: Programs, directory: Path) -> int:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from experiments import r5_memory
-from experiments.harness import memory_lines, step_memory
+from experiments.harness import measured_steps, memory_lines, step_memory
 from experiments.harness.counted_memory import count_memory, make_difference_table
+from experiments.harness.measured_steps import StepMemory, StepSettings
 from experiments.harness.memory_findings import COMPILED, COUNTED, MEASURED, TALK, MemoryFindings
 from experiments.harness.memory_lines import GIB, MIB, MemoryLine, fit_line, parse_size
-from experiments.harness.step_memory import StepMemory, StepSettings
 from experiments.r5_memory import R5Settings
 from jaxresnet.errors import UserError
 from jaxresnet.options import replace_options
-from jaxresnet.train.log import read_json_lines
+from jaxresnet.train.log import append_json_line, read_json_lines
 from tests.experiments.running import command
 
 TINY = ("--model", "resnet18", "--width", "4", "--image-size", "32", "--batch-sizes", "1", "64")
@@ -86,7 +86,7 @@ def test_the_report_puts_all_answers_side_by_side(directory):
 
 
 def test_the_same_command_again_measures_nothing(directory, monkeypatch):
-    monkeypatch.setattr(step_memory, "subprocess_status", lambda *_: pytest.fail("it measures"))
+    monkeypatch.setattr(measured_steps, "subprocess_status", lambda *_: pytest.fail("it measures"))
     assert command(r5_memory.main, *TINY, "--out", directory, "--fits", "2GiB") == 0
     assert "fits into 2GiB" in (directory / "report.md").read_text()
 
@@ -96,7 +96,7 @@ def test_the_talks_sum_is_rebuilt_and_explained_to_the_last_value():
     assert line.per_image / MIB == 173.47174746172132  # what the talk's program prints
     assert round(line.fixed / MIB, 2) == 689.72  # the talk cuts the third decimal off
     counted = count_memory(R5Settings())
-    assert counted.parameters == 60_192_808
+    assert counted.parameters == 60_268_520
     assert counted.kept_values == 43_956_224
     steps = {name: float(value) for name, value in make_difference_table(counted).rows}
     assert steps["the rest"] == 0
@@ -145,10 +145,10 @@ def test_a_process_that_is_killed_for_its_memory_does_not_keep_the_others(tmp_pa
         if size == 8:
             return -9
         step = {**vars(made_up(size)), "error": ""}
-        step_memory.append_json_line(log, step)
+        append_json_line(log, step)
         return 0
 
-    monkeypatch.setattr(step_memory, "subprocess_status", run)
+    monkeypatch.setattr(measured_steps, "subprocess_status", run)
     arguments = [*TINY[:-2], "8", "1", "2"]
     assert command(r5_memory.main, *arguments, "--out", tmp_path / "some") == 0
     text = (tmp_path / "some" / "report.md").read_text()
@@ -157,7 +157,7 @@ def test_a_process_that_is_killed_for_its_memory_does_not_keep_the_others(tmp_pa
 
 
 def test_a_step_that_fails_for_another_reason_ends_the_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(step_memory, "subprocess_status", lambda *_: 1)
+    monkeypatch.setattr(measured_steps, "subprocess_status", lambda *_: 1)
     assert command(r5_memory.main, *TINY, "--out", tmp_path) == 1
     assert "batch size 1 failed: its message is above" in capsys.readouterr().err
 

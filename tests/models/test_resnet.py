@@ -13,6 +13,7 @@ from jaxresnet.models.resnet import (
     MODELS,
     STEMS,
     BasicBlock,
+    Bottleneck,
     ModelOptions,
     ResNet,
     Stem,
@@ -215,3 +216,36 @@ def test_gradients_in_bfloat16_point_where_those_in_float32_do():
     # Measured: 0.990 and 0.994, by compiler; 0.81 where half of the dead rectifiers let gradients
     # through.
     assert wide @ narrow > 0.97 * np.linalg.norm(wide) * np.linalg.norm(narrow)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_remat_changes_memory_and_nothing_but_rounding(block, norm):
+    images = jax.random.normal(jax.random.key(0), (16, 32, 32, 3))
+
+    def measure(remat: bool):
+        """Gradients, statistics, and the bytes of temporaries of the gradient's program."""
+        model = ResNet(block, (3, 2), width=8, norm=norm, remat=remat, rngs=nnx.Rngs(0))
+        network, params, batch_stats = split_model(model)
+
+        def loss(params):
+            logits, batch_stats_after = network.apply(params, batch_stats, images, train=True)
+            return jnp.square(logits).sum(), batch_stats_after
+
+        options = platform.compiler_options()
+        program = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)
+        compiled = program.lower(params).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return *compiled(params), analysis.temp_size_in_bytes
+
+    gradients, statistics, size = measure(remat=True)
+    expected, expected_statistics, usual_size = measure(remat=False)
+    for found, usual in ((gradients, expected), (statistics, expected_statistics)):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * abs(y).max()),
+            found,
+            usual,
+        )
+    if norm == "batch":
+        assert size < 0.9 * usual_size

@@ -10,13 +10,14 @@ from flax import nnx
 
 from jaxresnet.data.cifar import CIFAR10
 from jaxresnet.data.dataset import normalise as normalise_by
-from jaxresnet.models.resnet import MODELS, BasicBlock, ResNet
-from jaxresnet.models.torch_names import Weights, to_torch
+from jaxresnet.models.resnet import MODELS, STEMS, BasicBlock, ResNet
+from jaxresnet.models.torch_names import Weights, to_torch, weights_of
 from jaxresnet.optim import OptimizerOptions
+from jaxresnet.train.accumulation import make_step, step_memory
 from jaxresnet.train.figures import is_in_top5
 from jaxresnet.train.recipe import TrainingOptions
 from jaxresnet.train.state import create_state, split_model
-from jaxresnet.train.step import make_eval_step, make_train_step
+from jaxresnet.train.step import StepFunctions, make_eval_step, make_train_step
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (6, 8, 8, 3), np.uint8)
@@ -195,3 +196,87 @@ def test_top5_is_pytorchs_and_there_from_100_classes_on():
         state = create_state(params, batch_stats, optimizer)
         _, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
         assert ("correct_top5" in metrics) == there
+
+
+def parts_and_whole(parts: int, **options):
+    """A step taken in parts and one that is not: their states and metrics."""
+    network, params, batch_stats = split_model(tiny(**options))
+    optimizer = OptimizerOptions(learning_rate=0.5).create(1, 1)
+    functions = StepFunctions(network, optimizer, normalise)
+    for count in (parts, 1):
+        state = create_state(params, batch_stats, optimizer)
+        batch = jax.device_put((IMAGES, LABELS))
+        yield make_step(functions, count).lower(state, *batch).compile()(state, *batch)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 6, 9])
+def test_without_batch_norm_parts_make_the_step_of_the_whole_batch(parts):
+    (taken, figures), (whole, expected) = parts_and_whole(parts, norm="none", conv_bias=True)
+    assert int(taken.step) == 1
+    assert figures["correct"] == expected["correct"]
+    np.testing.assert_allclose(figures["loss"], expected["loss"], rtol=1e-6)
+    jax.tree.map(
+        lambda new, old: np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-6),
+        (taken.params, taken.opt_state),
+        (whole.params, whole.opt_state),
+    )
+
+
+def test_with_batch_norm_parts_are_backward_passes_of_pytorch_before_its_step():
+    torch = pytest.importorskip("torch")
+    from experiments.pytorch.resnet import TorchResNet, numpy_tensors
+    from experiments.pytorch.training import torch_normalise
+
+    model = tiny()
+    network, params, batch_stats = split_model(model)
+    twin = TorchResNet(False, (1, 1), STEMS["cifar"], width=4)
+    tensors = to_torch(weights_of(model))
+    twin.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
+    sgd = torch.optim.SGD(twin.parameters(), lr=0.5)
+    for part in np.array_split(np.arange(6), 4):  # of 2, 2, 1 and 1 images
+        outputs = twin(torch_normalise(IMAGES[part], CIFAR10))
+        labels = torch.from_numpy(LABELS[part].astype(np.int64))
+        (torch.nn.functional.cross_entropy(outputs, labels) * len(part) / 6).backward()
+    sgd.step()
+
+    optimizer = OptimizerOptions(learning_rate=0.5, momentum=0.0, weight_decay=0.0).create(1, 1)
+    step = make_step(StepFunctions(network, optimizer, normalise), 4)
+    state = create_state(params, batch_stats, optimizer)
+    batch = jax.device_put((IMAGES, LABELS))
+    state, _ = step.lower(state, *batch).compile()(state, *batch)
+    found = to_torch(Weights(state.params, state.batch_stats, batches=4))
+    for name, expected in numpy_tensors(twin).items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_dropout_differs_from_part_to_part():
+    network, params, batch_stats = split_model(tiny(norm="none", dropout=0.5))
+    optimizer = OptimizerOptions().create(1, 1)
+    state = create_state(params, batch_stats, optimizer)
+    batch = jax.device_put((IMAGES[:2], LABELS[:2]))
+    step = make_step(StepFunctions(network, optimizer, normalise), 2)
+    programs = step.lower(state, *batch).compile()
+
+    def logits_of(number: int) -> np.ndarray:
+        place = jax.device_put((state.step, np.int32(number), np.int32(0)))
+        sums = programs.zeros(state.params)
+        _, _, part = programs.take[1](state.params, batch_stats, sums, *place, *batch)
+        return np.asarray(part.logits)
+
+    np.testing.assert_array_equal(logits_of(0), logits_of(0))
+    assert not np.array_equal(logits_of(0), logits_of(1))
+
+
+def test_parts_need_less_memory_than_the_whole_batch():
+    model = ResNet(BasicBlock, (1, 1), width=16, rngs=nnx.Rngs(0))
+    network, params, batch_stats = split_model(model)
+    optimizer = OptimizerOptions().create(1, 1)
+    state = create_state(params, batch_stats, optimizer)
+    batch = jax.ShapeDtypeStruct((32, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct((32,), np.int32)
+    functions = StepFunctions(network, optimizer, normalise)
+    whole, parts = (
+        step_memory(make_step(functions, count).lower(state, *batch).compile()) for count in (1, 4)
+    )
+    assert whole is not None
+    assert parts is not None
+    assert parts < 0.4 * whole
