@@ -38,7 +38,7 @@ def made_up(batch_size: int) -> StepMemory:
     sizes = (400, 400, 200 + 160 * batch_size, 400)
     buffers = {kind: MIB * size for kind, size in zip(KINDS, sizes, strict=True)}
     peak = MIB * (600 + 180 * batch_size)
-    return StepMemory(batch_size, "a machine", "gpu", buffers, 1, 1, peak)
+    return StepMemory(batch_size, "a machine", "gpu", buffers, compile_peak=1, before=1, peak=peak)
 
 
 def findings_of(settings: R5Settings, *steps: StepMemory) -> MemoryFindings:
