@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 from flax import nnx
@@ -19,7 +19,12 @@ from jaxresnet.report.tables import Column
 
 EXPERIMENT = "bench_step"
 
-_CONVOLUTIONS = {"jaxresnet": "fast", "jaxresnet, plain convolution": "plain"}
+# This project's contestants: what each changes in the network, and the option that asks for it.
+_VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
+    "jaxresnet": ({}, ""),
+    "jaxresnet, plain convolution": ({"convolution": "plain"}, "plain"),
+    "jaxresnet, remat": ({"remat": True}, "remat"),
+}
 _COMPILED = {"PyTorch eager": False, "PyTorch compiled": True}
 _LARGEST_CIFAR_IMAGE = 64  # pixels; larger ones get the ImageNet stem and its classes
 _ABOUT = (
@@ -56,6 +61,8 @@ class StepSettings(ContestOptions):
     """Steps of each contestant before the first round."""
     plain: bool = time_option(False)
     """Also time this project with the convolution gradients that JAX derives."""
+    remat: bool = time_option(False)
+    """Also time this project with activations that the backward pass computes again."""
 
     @property
     def network(self) -> ModelOptions:
@@ -81,9 +88,9 @@ class StepSettings(ContestOptions):
             "std": CIFAR10.std,
         }
         networks = {
-            name: {**asdict(network), "convolution": convolution}
-            for name, convolution in _CONVOLUTIONS.items()
-            if self.plain or convolution == network.convolution
+            name: {**asdict(network), **changed}
+            for name, (changed, flag) in _VARIANTS.items()
+            if not flag or getattr(self, flag)
         }
         return [
             Contestant(name, "experiments.bench.jax_step", {**common, "network": options})
