@@ -135,7 +135,7 @@ def report(results: Results[R3Settings]) -> Report:
             f"loss by {losses[widest]:.3f} with {widest} and by {losses[narrowest]:.3f} with "
             f"{narrowest}; validation top-1 is highest with {best}, {accuracies[best]:.1%}."
         ],
-        claims=_claims(results, groups),
+        claims=judge(groups, last, results.settings.model.norm),
         details=[epoch_table(results, list(groups.values()))],
         publisher=results.settings.protocol.authors,
     )
@@ -210,15 +210,15 @@ def _is_greater(first: Sequence[float], second: Sequence[float] | float) -> bool
     return bool(test.pvalue < _LEVEL)
 
 
-def _claims(results: Results[R3Settings], groups: dict[str, Group]) -> list[Claim]:
-    """What the talk says, against trainings without a regulariser, by the last epoch.
+def judge(groups: dict[str, Group], epoch: int, norm: str) -> list[Claim]:
+    """What the talk says, against trainings without a regulariser, by the figures of an epoch.
 
     A difference counts if it is significant over the seeds at level 0.05. Of a single seed, or
     where the network does not overfit without one, nothing can be said.
     """
     if _NONE not in groups:
         return []
-    without, epoch = groups[_NONE], results.epochs - 1
+    without = groups[_NONE]
     overfits = _is_greater(_gaps(without, "loss", epoch), 0.0)
     reason = "two seeds at least are needed" if overfits is None else "nothing overfits here"
     claims = []
@@ -234,7 +234,7 @@ def _claims(results: Results[R3Settings], groups: dict[str, Group]) -> list[Clai
                 "no more than chance" if overfits else reason,
             )
         )
-        if name.startswith("dropout") and results.settings.model.norm == "batch":
+        if name.startswith("dropout") and norm == "batch":
             top1s = [each.values("test_top1", epoch) for each in (group, without)]
             helps = _is_greater(*top1s) if overfits else None
             claims.append(

@@ -1,0 +1,123 @@
+"""R2 and R3: the talk's training, and regularisers, on few small pictures."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import r2_training, r3_regularisation
+from experiments.harness.epochs import Group
+from experiments.r3_regularisation import judge
+from jaxresnet.train.log import read_json_lines
+from tests.experiments.running import run
+
+TINY = ("--model", "resnet18", "--image-size", "32", "--epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def r2_run(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("r2") / "run"
+    # Optax's schedules mix floats and integers, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        assert run(r2_training.main, directory, *TINY) == 0
+    return directory
+
+
+def cells(report: str, label: str) -> list[str]:
+    """Of the first row of that label in the table of speed."""
+    table = report.partition("### Speed and memory")[2]
+    line = next(line for line in table.splitlines() if line.startswith(f"| {label} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_r2_reports_speed_and_memory_by_epoch(r2_run):
+    report = (r2_run / "report.md").read_text()
+    epochs = read_json_lines(r2_run / "epochs.jsonl")
+    for number, epoch in enumerate(epochs, 1):
+        time, rate, *_, peak = cells(report, str(number))
+        assert time == f"{epoch['seconds']:.1f}"
+        assert rate == f"{epoch['images'] / epoch['seconds']:,.1f}"
+        assert peak == f"{epoch['peak_memory']:,.0f}"
+    (start,) = read_json_lines(r2_run / "starts.jsonl")
+    assert f"a step needs {start['step_memory']:,.0f} MiB" in report
+
+
+def test_r2_says_what_the_protocol_has_from_whom(r2_run):
+    report = (r2_run / "report.md").read_text()
+    assert "He et al." in report
+    assert "Goyal et al." in report
+    assert "--model resnet18 instead of resnet152" in report
+    assert "| the talk found |" in report
+    assert "--schedule" not in report  # the talk's experiments have it by default
+
+
+def test_r3_trains_with_each_regulariser_and_seed(tmp_path):
+    names = ("none", "l2-dropout0.5")
+    arguments = (*TINY, "--regularisers", *names, "--seeds", "0", "1")
+    with jax.numpy_dtype_promotion("standard"):
+        assert run(r3_regularisation.main, tmp_path / "run", *arguments) == 0
+    epochs = read_json_lines(tmp_path / "run" / "epochs.jsonl")
+    assert list(dict.fromkeys(e["series"] for e in epochs)) == [
+        f"{name}-seed{seed}" for name in names for seed in (0, 1)
+    ]
+    last = [e for e in epochs if e["series"].startswith("none") and e["epoch"] == 1]
+    gaps = [e["test_loss"] - e["loss"] for e in last]
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert f"| {np.mean(gaps):.3f} ± {np.std(gaps, ddof=1):.3f} |" in report
+    assert (tmp_path / "run" / "gap_top1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--l2", "0.1"], "--l2 is 0.1, but R3 trains with and without"),
+        (["--dropout", "0.1"], "--dropout is 0.1, but R3 trains with and without"),
+        (["--regularisers", "l3"], "unknown regulariser 'l3': choose one of none, l1, l2"),
+        (["--regularisers"], "--regularisers needs at least one name"),
+        (["--l1-strength", "0"], "--l1-strength must be above 0"),
+    ],
+)
+def test_r3_refuses_what_makes_no_sense(arguments, message, tmp_path, capsys):
+    assert run(r3_regularisation.main, tmp_path / "run", *TINY, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def made_up(title: str, gap: float, top1: float, seeds: int = 3) -> Group:
+    """Trainings whose validation loss is above their training loss of 1 by about the gap."""
+
+    def series(noise: float):
+        figures = {"loss": 1.0, "test_loss": 1 + gap + noise, "test_top1": top1 + noise}
+        return SimpleNamespace(values=lambda name: [figures[name]])
+
+    return Group(title, [series(0.01 * n) for n in range(seeds)], {})  # pyright: ignore[reportArgumentType]
+
+
+def test_r3_judges_by_what_is_more_than_chance():
+    groups = {
+        "none": made_up("none", 0.5, 0.5),
+        "l2": made_up("L2", 0.3, 0.5),
+        "l1": made_up("L1", 0.5, 0.5),
+        "dropout0.2": made_up("dropout 0.2", 0.3, 0.4),
+        "dropout0.5": made_up("dropout 0.5", 0.3, 0.6),
+    }
+    verdicts = {claim.published: claim.agrees for claim in judge(groups, 0, "batch")}
+    works, beside = "works against overfitting", "is not encouraged beside batch normalisation"
+    assert verdicts == {
+        f"L2 {works}": "yes",
+        f"L1 {works}": "no",
+        f"dropout 0.2 {works}": "yes",
+        f"dropout 0.2 {beside}": "yes",
+        f"dropout 0.5 {works}": "yes",
+        f"dropout 0.5 {beside}": "no",
+    }
+    assert not any(beside in claim.published for claim in judge(groups, 0, "none"))
+
+
+@pytest.mark.parametrize("none", [made_up("none", -0.1, 0.5), made_up("none", 0.5, 0.5, seeds=1)])
+def test_r3_cannot_say_where_nothing_overfits_or_of_one_seed(none):
+    groups = {"none": none, "l2": made_up("L2", 0.3, 0.5)}
+    assert [claim.agrees for claim in judge(groups, 0, "batch")] == ["cannot say"]
+    assert judge({"l2": groups["l2"]}, 0, "batch") == []
