@@ -214,8 +214,10 @@ def _resize(image: Image.Image, view: View, size: int) -> np.ndarray:
         left, top, right, bottom = map(int, view.window)
         image = image.crop((left, top, right, bottom))
         view = _within_window(view)
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=view.box))
-    return pixels[:, ::-1] if view.flip else pixels
+    resized = image.resize((size, size), Image.Resampling.BILINEAR, box=view.box)
+    if view.flip:  # here, for NumPy would copy it pixel by pixel
+        resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(resized)
 
 
 def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
