@@ -17,6 +17,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_a_run_that_met_a_damaged_picture_goes_on_where_it_stopped(tmp_path, capsys):
     root = write_folders(tmp_path / "pictures", make_splits())

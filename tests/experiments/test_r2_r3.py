@@ -53,6 +53,7 @@ def test_r2_says_what_the_protocol_has_from_whom(r2_run):
     assert "--schedule" not in report  # the talk's experiments have it by default
 
 
+@pytest.mark.slow
 def test_r3_trains_with_each_regulariser_and_seed(tmp_path):
     names = ("none", "l2-dropout0.5")
     arguments = (*TINY, "--regularisers", *names, "--seeds", "0", "1")

@@ -52,6 +52,7 @@ def row(text: str, label: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
+@pytest.mark.slow
 def test_each_batch_size_is_compiled_and_measured_in_a_process_of_its_own(directory):
     steps = json.loads((directory / "summary.json").read_text())["steps"]
     assert [step["batch_size"] for step in steps] == [1, 64]
@@ -69,6 +70,7 @@ def test_each_batch_size_is_compiled_and_measured_in_a_process_of_its_own(direct
     assert grown > 63 * 4 * count_memory(settings).kept_values
 
 
+@pytest.mark.slow
 def test_the_report_puts_all_answers_side_by_side(directory):
     text = (directory / "report.md").read_text()
     assert "This is not the talk's step: --model resnet18 instead of resnet152" in text
@@ -85,6 +87,7 @@ def test_the_report_puts_all_answers_side_by_side(directory):
     assert (directory / "memory_by_batch_size.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_same_command_again_measures_nothing(directory, monkeypatch):
     monkeypatch.setattr(measured_steps, "subprocess_status", lambda *_: pytest.fail("it measures"))
     assert command(r5_memory.main, *TINY, "--out", directory, "--fits", "2GiB") == 0
