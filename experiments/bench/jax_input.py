@@ -44,7 +44,7 @@ def _make_epochs(settings: Settings) -> Callable[[], Iterator[int]]:
 
     def begin_epoch() -> Iterator[int]:
         for size, arguments in zip(sizes, loader.epoch(next(epochs)), strict=True):
-            compiled[size](*arguments).block_until_ready()
+            compiled[size](*jax.device_put(tuple(arguments))).block_until_ready()
             yield size
 
     return begin_epoch

@@ -3,6 +3,7 @@
 All loaders give the same batches, bit for bit, whatever their workers: see augment.py.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from jaxresnet.random import generator
 
 Workers = int | Literal["auto"]
 
+_ALIGNMENT = 64  # bytes, of arrays that XLA need not copy
 _PART = 16  # pictures of a batch that a worker takes at a time, so that all end it together
 
 
@@ -171,7 +173,7 @@ class PictureLoader(HostLoader):
         def begin(start: int) -> tuple[Batch, list[Future[None]]]:
             """A batch, and the parts of it that are not there yet."""
             indices = order[start : start + self.batch_size]
-            images = np.empty((len(indices), *(self.split.image_size,) * 2, 3), np.uint8)
+            images = _aligned_pixels(len(indices), *(self.split.image_size,) * 2, 3)
             batch = Batch(images, self.split.labels[indices])
             if workers == 0:
                 self._take_views(images, indices, epoch)
@@ -203,6 +205,14 @@ class PictureLoader(HostLoader):
         for image, index in zip(images, indices.tolist(), strict=True):
             draw = generator("view", self.seed, epoch, index)
             image[:] = take_view(self.split.images, index, size, partial(view, draw))
+
+
+def _aligned_pixels(*shape: int) -> np.ndarray:
+    """Uninitialised uint8, which a CPU's device takes as it is; what lies elsewhere it copies."""
+    size = math.prod(shape)
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 @dataclass(eq=False)
