@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 
+from jaxresnet import process_memory
 from jaxresnet.options import plural
 
 
@@ -188,18 +189,12 @@ def device() -> str:
     return jax.devices()[0].device_kind
 
 
-def peak_memory() -> float | None:
-    """The most MiB held so far, by the device's allocator or on a CPU by the process.
-
-    None where neither is known.
-    """
-    if (statistics := jax.devices()[0].memory_stats()) is not None:
-        return statistics["peak_bytes_in_use"] / 2**20
-    # Linux's own figure: ru_maxrss also counts what the parent held when it forked.
-    with suppress(OSError, IndexError):
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
-    return None
+def peak_memory() -> int:
+    """The most bytes held so far, by the device's allocator or on a CPU by the process."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics is None:
+        return process_memory.peak_memory()
+    return statistics["peak_bytes_in_use"]
 
 
 def cpu_threads() -> int | None:

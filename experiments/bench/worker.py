@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.process_memory import peak_memory
+from jaxresnet.process_memory import peak_memory
 
 Settings = dict[str, Any]
 Answer = dict[str, Any]

@@ -17,16 +17,16 @@ from flax import nnx
 
 from experiments.harness.command import run_command
 from experiments.harness.measured_steps import StepMemory, StepSettings, WorkerSettings, too_large
-from experiments.harness.process_memory import (
+from experiments.harness.published import published
+from jaxresnet import platform
+from jaxresnet.data.dataset import normalise
+from jaxresnet.options import parse_options
+from jaxresnet.process_memory import (
     available_memory,
     held_memory,
     peak_memory,
     restart_peak,
 )
-from experiments.harness.published import published
-from jaxresnet import platform
-from jaxresnet.data.dataset import normalise
-from jaxresnet.options import parse_options
 from jaxresnet.train.accumulation import make_step
 from jaxresnet.train.log import append_json_line
 from jaxresnet.train.state import TrainState, create_state, split_model
@@ -145,8 +145,7 @@ def _measure(settings: WorkerSettings, add: Callable[..., None]) -> None:
     platform.release_unused_memory()
     restart_peak()
     seconds = take_steps(settings, compiled, state, settings.measuring.steps)
-    allocator = jax.local_devices()[0].memory_stats() or {}
-    add(peak=allocator.get("peak_bytes_in_use", peak_memory()), seconds=seconds)
+    add(peak=platform.peak_memory(), seconds=seconds)
 
 
 if __name__ == "__main__":

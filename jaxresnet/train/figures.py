@@ -127,7 +127,7 @@ FIGURES = (
     ),
     Figure(
         "peak_memory", "peak\nMiB", digits=0, detail=True,
-        epoch=lambda _steps: platform.peak_memory(),
+        epoch=lambda _steps: platform.peak_memory() / 2**20,
     ),
     Figure(
         "correct_top5", least_classes=_TOP5_CLASSES,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.harness.process_memory import held_memory, peak_memory, restart_peak
+from jaxresnet.process_memory import held_memory, peak_memory, restart_peak
 
 SIZE = 256 * 2**20
 
