@@ -1,7 +1,5 @@
 """Q1 to Q4: layers, parameters, gradients and optimizer state of ResNet-18, counted."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,9 +7,13 @@ import jax.numpy as jnp
 
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
-from experiments.harness.counting import count_optimizer_state, count_values, run_counting
+from experiments.harness.counting import (
+    CountingSettings,
+    count_optimizer_state,
+    count_values,
+    run_counting,
+)
 from experiments.harness.published import LABS, published
-from experiments.harness.settings import DirectoryOptions
 from jaxresnet.models import summary
 from jaxresnet.models.layers import Conv, Linear
 from jaxresnet.models.resnet import ResNet
@@ -42,19 +44,12 @@ _ROWS = (
 )
 
 
-@dataclass(frozen=True)
-class ParameterSettings:
-    """Where results go."""
-
-    output: DirectoryOptions = DirectoryOptions(out=Path("runs") / EXPERIMENT)
-
-
-SETTINGS = ParameterSettings
+SETTINGS = CountingSettings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, counts, and reports."""
-    run_counting(EXPERIMENT, __doc__, SETTINGS, count_and_report, arguments)
+    run_counting(EXPERIMENT, __doc__, count_and_report, arguments)
 
 
 def count_and_report() -> tuple[dict[str, Any], Report]:

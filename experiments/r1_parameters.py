@@ -1,17 +1,14 @@
 """R1: the talk's five networks, and ResNet-152 layer by layer, counted."""
 
-from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from experiments.harness import talk
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
 from experiments.harness.counted_network import CLASSES, IMAGE_SIZE, Network, count_network
-from experiments.harness.counting import run_counting
+from experiments.harness.counting import CountingSettings, run_counting
 from experiments.harness.published import published
-from experiments.harness.settings import DirectoryOptions
 from jaxresnet.models.layers import Conv
 from jaxresnet.models.resnet import MODELS, BasicBlock, Bottleneck
 from jaxresnet.report.document import Claim, Report
@@ -25,19 +22,12 @@ _BILLION, _TOLERANCE = 1e9, 0.1
 _KINDS = {BasicBlock: "basic block", Bottleneck: "bottleneck"}
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Where results go."""
-
-    output: DirectoryOptions = DirectoryOptions(out=Path("runs") / EXPERIMENT)
-
-
-SETTINGS = NetworkSettings
+SETTINGS = CountingSettings
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, counts, and reports."""
-    run_counting(EXPERIMENT, __doc__, SETTINGS, count_and_report, arguments)
+    run_counting(EXPERIMENT, __doc__, count_and_report, arguments)
 
 
 def count_and_report() -> tuple[dict[str, Any], Report]:

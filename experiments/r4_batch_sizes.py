@@ -1,7 +1,7 @@
 """R4: memory and time of an epoch by batch size, beside the A6000's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,17 +20,21 @@ from experiments.harness.batch_size_findings import (
 )
 from experiments.harness.claims import OTHER_PROTOCOL, claim
 from experiments.harness.command import make_console, run_command, say
-from experiments.harness.environment import describe_software
-from experiments.harness.measured_steps import MeasuringOptions, StepSettings, measure_steps
+from experiments.harness.measured_steps import (
+    MeasuringOptions,
+    MemorySettings,
+    check_some_fit,
+    measure_steps,
+    open_directory,
+)
 from experiments.harness.memory_lines import MIB, a6000_memory, fit_line
 from experiments.harness.published import published
-from experiments.harness.run_directory import default_directory, finish_run, open_run_directory
-from experiments.harness.settings import QuickOptions, parse_settings
-from jaxresnet.errors import TrainingFailed, UserError
+from experiments.harness.run_directory import finish_run
+from experiments.harness.settings import parse_settings
+from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import Dtype
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.options import (
-    changed_options,
     departures,
     describe_options,
     one_of,
@@ -87,10 +91,9 @@ class ComparedOptions:
 
 
 @dataclass(frozen=True)
-class R4Settings(StepSettings):
+class R4Settings(MemorySettings):
     measuring: MeasuringOptions = MeasuringOptions(steps=5)
     compared: ComparedOptions = ComparedOptions()
-    output: QuickOptions = QuickOptions()
     QUICK: ClassVar[dict[str, Any]] = {
         "model": "resnet18", "width": 8, "image_size": 64, "batch_sizes": (1, 4, 16),
         "dtypes": ("float32", "bfloat16"),
@@ -106,27 +109,13 @@ def main(arguments: list[str]) -> None:
     Raises:
       TrainingFailed: a step failed, or no batch size fits.
     """
-    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
-    console, output = make_console(), settings.output
-    options = changed_options(settings, R4Settings(), ("result",))
-    identity = {"experiment": EXPERIMENT, **options}
-    name = f"{settings.model.model}-{settings.images.image_size}"
-    directory = output.out or default_directory(EXPERIMENT, name, identity)
-    with open_run_directory(
-        directory, identity, asdict(settings), describe_software(), fresh=output.fresh
-    ):
-        say(console, f"{EXPERIMENT}: {name}; results in {directory}")
+    settings, console = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments), make_console()
+    with open_directory(EXPERIMENT, settings, console) as directory:
         series = _measure(settings, directory, console)
-        if not any(each.rates for each in series.values()):
-            raise TrainingFailed("no batch size fits: try smaller --batch-sizes")
+        check_some_fit(step for each in series.values() for step in each.steps)
         write_report(directory, report(settings, series, directory), console)
-        measured = {
-            each.title: [
-                {**asdict(s), "compiled": s.compiled, "measured": s.measured} for s in each.steps
-            ]
-            for each in series.values()
-        }
-        finish_run(directory, {"experiment": EXPERIMENT, "steps": measured})
+        steps = {each.title: [step.summary() for step in each.steps] for each in series.values()}
+        finish_run(directory, {"experiment": EXPERIMENT, "steps": steps})
 
 
 def _measure(settings: R4Settings, directory: Path, console: Console) -> dict[Way, BatchSizes]:

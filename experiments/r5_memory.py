@@ -9,9 +9,13 @@ import numpy as np
 
 from experiments.harness import counted_memory, memory_findings
 from experiments.harness.claims import OTHER_PROTOCOL, claim
-from experiments.harness.command import make_console, run_command, say
-from experiments.harness.environment import describe_software
-from experiments.harness.measured_steps import StepSettings, measure_steps
+from experiments.harness.command import make_console, run_command
+from experiments.harness.measured_steps import (
+    MemorySettings,
+    check_some_fit,
+    measure_steps,
+    open_directory,
+)
 from experiments.harness.memory_findings import (
     CARD,
     COMPILED,
@@ -22,12 +26,10 @@ from experiments.harness.memory_findings import (
 )
 from experiments.harness.memory_lines import GIB, MIB, a6000_memory, parse_size, talk_rule
 from experiments.harness.published import published
-from experiments.harness.run_directory import default_directory, finish_run, open_run_directory
-from experiments.harness.settings import QuickOptions, parse_settings
-from jaxresnet.errors import TrainingFailed
+from experiments.harness.run_directory import finish_run
+from experiments.harness.settings import parse_settings
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.options import (
-    changed_options,
     departures,
     describe_options,
     flag,
@@ -65,9 +67,8 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True)
-class R5Settings(StepSettings):
+class R5Settings(MemorySettings):
     memory: MemoryOptions = MemoryOptions()
-    output: QuickOptions = QuickOptions()
     QUICK: ClassVar[dict[str, Any]] = {
         "model": "resnet50", "width": 8, "image_size": 64, "batch_sizes": (1, 16),
     }  # fmt: skip
@@ -82,31 +83,18 @@ def main(arguments: list[str]) -> None:
     Raises:
       TrainingFailed: a step failed, or no batch size fits.
     """
-    settings = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments)
-    console, output = make_console(), settings.output
-    options = changed_options(settings, R5Settings(), ("result",))
-    identity = {"experiment": EXPERIMENT, **options}
-    name = f"{settings.model.model}-{settings.images.image_size}"
-    directory = output.out or default_directory(EXPERIMENT, name, identity)
-    with open_run_directory(
-        directory, identity, asdict(settings), describe_software(), fresh=output.fresh
-    ):
-        say(console, f"{EXPERIMENT}: {name}; results in {directory}")
+    settings, console = parse_settings(SETTINGS, EXPERIMENT, __doc__, arguments), make_console()
+    memory = settings.memory
+    with open_directory(EXPERIMENT, settings, console) as directory:
         counted = counted_memory.count_memory(settings)
         log = directory / "batch_sizes.jsonl"
-        steps = measure_steps(settings, settings.memory.batch_sizes, log, console)
-        if all(step.error for step in steps):
-            raise TrainingFailed("no batch size fits: try smaller --batch-sizes")
-        findings = MemoryFindings(
-            counted,
-            steps,
-            settings.optimizer.optimizer,
-            settings.memory.fits,
-            settings.memory.limit,
-        )
+        steps = measure_steps(settings, memory.batch_sizes, log, console)
+        check_some_fit(steps)
+        optimizer = settings.optimizer.optimizer
+        findings = MemoryFindings(counted, steps, optimizer, memory.fits, memory.limit)
         write_report(directory, report(settings, findings, directory), console)
         lines = {title: asdict(line) for title, line in findings.lines.items()}
-        measured = [{**asdict(s), "compiled": s.compiled, "measured": s.measured} for s in steps]
+        measured = [step.summary() for step in steps]
         finish_run(directory, {"experiment": EXPERIMENT, "lines": lines, "steps": measured})
 
 

@@ -1,7 +1,8 @@
 """What the experiments share that count, and train nothing."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,28 +16,32 @@ from jaxresnet.report.document import Report, write_report
 from jaxresnet.train.state import Arrays
 
 
+@dataclass(frozen=True)
+class CountingSettings:
+    """Where results go."""
+
+    output: DirectoryOptions = DirectoryOptions()
+
+
 def run_counting(
     experiment: str,
     description: str | None,
-    settings_type: type[Any],
     count: Callable[[], tuple[dict[str, Any], Report]],
     arguments: list[str],
 ) -> None:
     """Parses the command line, counts, and reports.
 
-    settings_type: has a group `output` of DirectoryOptions, with a directory by default.
     count: gives what summary.json holds, and the report.
     """
-    settings = parse_settings(settings_type, experiment, description, arguments)
-    output: DirectoryOptions = settings.output
-    assert output.out is not None
+    settings = parse_settings(CountingSettings, experiment, description, arguments)
+    directory = settings.output.out or Path("runs") / experiment
     identity, environment = {"experiment": experiment}, describe_environment()
     with open_run_directory(
-        output.out, identity, asdict(settings), environment, fresh=output.fresh
+        directory, identity, asdict(settings), environment, fresh=settings.output.fresh
     ):
         counts, report = count()
-        write_report(output.out, report, make_console())
-        finish_run(output.out, counts)
+        write_report(directory, report, make_console())
+        finish_run(directory, counts)
 
 
 def count_values(function: Callable[..., Any], *arguments: Any) -> int:

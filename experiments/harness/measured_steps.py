@@ -1,19 +1,24 @@
 """Memory and time of training steps, each batch size measured by a process of its own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from experiments.harness.command import say
+from experiments.harness.environment import describe_software
 from experiments.harness.memory_lines import GIB, MemoryLine, fit_line, parse_size
+from experiments.harness.run_directory import default_directory, open_run_directory
+from experiments.harness.settings import QuickOptions
 from experiments.harness.subprocesses import subprocess_status
 from jaxresnet.errors import TrainingFailed
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.options import (
+    changed_options,
     command_line,
     flag,
     option,
@@ -51,6 +56,13 @@ class StepSettings:
     optimizer: OptimizerOptions = OptimizerOptions()
     training: TrainingOptions = TrainingOptions()
     images: SizeOptions = SizeOptions()
+
+
+@dataclass(frozen=True)
+class MemorySettings(StepSettings):
+    """Of an experiment that measures steps."""
+
+    output: QuickOptions = QuickOptions()
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,23 @@ class StepMemory:
         made = sum(self.buffers[kind] for kind in ("arguments", "outputs", "temporaries"))
         return made - self.buffers["aliased"]
 
+    def summary(self) -> dict[str, Any]:
+        return {**asdict(self), "compiled": self.compiled, "measured": self.measured}
+
+
+@contextmanager
+def open_directory(experiment: str, settings: MemorySettings, console: Console) -> Iterator[Path]:
+    """The directory of a run, made or reopened, and announced."""
+    options = changed_options(settings, type(settings)(), ("result",))
+    identity = {"experiment": experiment, **options}
+    name, output = f"{settings.model.model}-{settings.images.image_size}", settings.output
+    directory = output.out or default_directory(experiment, name, identity)
+    with open_run_directory(
+        directory, identity, asdict(settings), describe_software(), fresh=output.fresh
+    ):
+        say(console, f"{experiment}: {name}; results in {directory}")
+        yield directory
+
 
 def measure_steps(
     settings: StepSettings,
@@ -170,6 +199,12 @@ def measure_steps(
         if status < 0:
             append_json_line(log, {"batch_size": size, "error": f"ended by signal {-status}"})
     return [_read(log, size) for size in batch_sizes]
+
+
+def check_some_fit(steps: Iterable[StepMemory]) -> None:
+    """Raises TrainingFailed if none was measured."""
+    if all(step.error for step in steps):
+        raise TrainingFailed("no batch size fits: try smaller --batch-sizes")
 
 
 def _foresee(log: Path, batch_size: int) -> str:

@@ -21,7 +21,7 @@ class DirectoryOptions:
     """Where results go."""
 
     out: Path | None = unpublished(None, affects="nothing")
-    """The run's directory. None: runs/<experiment>/<name made from the settings>."""
+    """The run's directory. None: in runs, named by the experiment and what was set."""
     fresh: bool = unpublished(False, affects="nothing")
     """Delete what an earlier start of this run left, and begin anew."""
 
