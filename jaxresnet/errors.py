@@ -14,3 +14,8 @@ class TrainingFailed(Exception):
 
 class CheckFailed(Exception):
     """A comparison came out beyond its bound; the report names it. Exit status 1."""
+
+
+def first_line(error: Exception) -> str:
+    """Of its message; its type's name if it has none."""
+    return (str(error) or type(error).__name__).partition("\n")[0]

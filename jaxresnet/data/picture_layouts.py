@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxresnet.data.dataset import OnProgress
 from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
-from jaxresnet.errors import UserError
+from jaxresnet.errors import UserError, first_line
 
 # torchvision.datasets.ImageFolder's.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -206,14 +206,13 @@ class TfdsRecords(PictureLayout):
 
     @property
     def published(self) -> bool:
-        info = (self.root / _TFDS_INFO).read_text(encoding="utf-8")
-        return json.loads(info)["name"] == _TFDS_NAME
+        return self.name() == _TFDS_NAME
 
     def watched(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_file()]
 
     def name(self) -> str:
-        return json.loads((self.root / "dataset_info.json").read_text(encoding="utf-8"))["name"]
+        return json.loads((self.root / _TFDS_INFO).read_text(encoding="utf-8"))["name"]
 
     @cached_property
     def _info(self) -> tuple[Any, str, str]:
@@ -230,7 +229,7 @@ class TfdsRecords(PictureLayout):
         except Exception as error:  # protobuf, JSON and TFDS each raise errors of their own
             raise UserError(
                 f"{self.root} cannot be read as a TFDS data set of images and labels: prepare it "
-                f"again, or choose another ({_first_line(error)})"
+                f"again, or choose another ({first_line(error)})"
             ) from error
         for feature, kind in zip(features, ("Image", "ClassLabel"), strict=True):
             if not isinstance(feature, getattr(tfds.features, kind)):
@@ -280,15 +279,11 @@ class TfdsRecords(PictureLayout):
         except (tf.errors.OpError, ValueError, IndexError) as error:
             raise UserError(
                 f"{self.root / shard} cannot be read as TFRecords of encoded images: prepare the "
-                f"data set again ({_first_line(error)})"
+                f"data set again ({first_line(error)})"
             ) from error
 
 
 LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from PIL import Image
 from jaxresnet import platform
 from jaxresnet.data.tensorflow import import_tensorflow
 from jaxresnet.data.views import Box, View
-from jaxresnet.errors import UserError
+from jaxresnet.errors import UserError, first_line
 
 _END_OF_JPEG = b"\xff\xd9"
 _TRAILER = 64  # bytes: a few files have some of another kind after their end
@@ -134,7 +134,7 @@ def _naming(images: EncodedImages, index: int) -> Iterator[None]:
         yield
     except Exception as error:  # decoders of damaged files raise almost anything
         raise UserError(
-            f"{images.name(index)} cannot be decoded ({_first_line(error)}): replace the file, or "
+            f"{images.name(index)} cannot be decoded ({first_line(error)}): replace the file, or "
             "leave out up to N such files with --skip-damaged N"
         ) from error
 
@@ -231,7 +231,3 @@ def _decode_fast(data: bytes, window: Box, size: int) -> np.ndarray:
         images=tf.constant(pixels[None]), size=tf.constant([size, size]), half_pixel_centers=True
     )
     return np.rint(memoryview(resized))[0].astype(np.uint8)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0]
