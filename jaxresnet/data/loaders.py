@@ -47,11 +47,9 @@ class Loader(ABC):
     """Turns (epoch, first batch) into what `read`, a part of the step, makes a batch of.
 
     Attributes:
-      title: for reports.
       has_workers: whether --workers and --prefetch mean something to it.
     """
 
-    title: ClassVar[str]
     has_workers: ClassVar[bool]
     split: Split
     augmentation: Augmentation
@@ -106,8 +104,6 @@ class TfDataLoader(HostLoader):
     One parallel call makes one whole batch, as a worker of PyTorch's DataLoader does.
     """
 
-    title = "tf.data loader"
-
     def __post_init__(self) -> None:
         self._tf = tf = import_tensorflow()
         with tf.device("CPU"):
@@ -154,8 +150,6 @@ class PictureLoader(HostLoader):
 
     They are threads, for decoders let go of Python.
     """
-
-    title = "picture loader"
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         order, _ = self.remaining(epoch, first_batch)
@@ -219,7 +213,6 @@ def _aligned_pixels(*shape: int) -> np.ndarray:
 class ResidentLoader(Loader):
     """Batches cut by the training step from uint8 images on the device (150 MB for CIFAR-10)."""
 
-    title = "resident loader (the data set is on the device)"
     has_workers = False
 
     @classmethod
@@ -289,9 +282,9 @@ class LoaderOptions(WorkerOptions):
 
     @property
     def title(self) -> str:
-        """Of the loader, with its workers."""
+        """Of the loader as the command line names it, with its workers."""
         workers = f" with {describe_workers(self.workers)}" if self.kind.has_workers else ""
-        return f"{self.kind.title}{workers}"
+        return f"{self.loader} loader{workers}"
 
     def check(self) -> None:
         """Raises UserError for workers of a loader that has none."""

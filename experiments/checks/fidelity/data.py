@@ -45,7 +45,7 @@ def _compare_epoch(dataset: Dataset, loader: str) -> list[Comparison]:
         crops = np.stack([torch_crop(split.pixels[i], *draws[i]) for i in order])
         wrong_values += _wrong_inputs(images, crops, dataset)
         wrong_labels += int((labels != split.labels[order]).sum())
-    size = f"{LOADERS[loader].title}, an epoch of {len(split):,} images"
+    size = f"{loader} loader, an epoch of {len(split):,} images"
     what = f"{size}, cropped, flipped, normalised: values that differ from PyTorch's for its draws"
     return [
         Comparison(what, wrong_values, 0),
@@ -76,7 +76,7 @@ def _compare_draws() -> list[Comparison]:
 def _cases(_: Size, dataset: Dataset) -> Cases:
     return {
         "normalisation": partial(_compare_normalisation, dataset),
-        **{kind.title: partial(_compare_epoch, dataset, name) for name, kind in LOADERS.items()},
+        **{f"{name} loader": partial(_compare_epoch, dataset, name) for name in LOADERS},
         "crops and flips": _compare_draws,
     }
 
