@@ -57,3 +57,14 @@ def saved_params(directory: Path) -> dict:
     steps = [path for path in (directory / "checkpoints" / "sgd").iterdir() if path.is_dir()]
     newest = max(steps, key=lambda path: int(path.name))
     return ocp.StandardCheckpointer().restore((newest / "params").absolute())
+
+
+def table_rows(report: str) -> list[list[str]]:
+    """The cells of all lines of a report's tables."""
+    lines = (line for line in report.splitlines() if line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def row(report: str, label: str) -> list[str]:
+    """The cells of the first row that begins with the label."""
+    return next(cells for cells in table_rows(report) if cells[0] == label)

@@ -11,7 +11,7 @@ import pytest
 from experiments import r1_parameters, report
 from experiments.harness import talk
 from experiments.harness.counted_network import count_network
-from tests.experiments.running import command
+from tests.experiments.running import command, table_rows
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,7 @@ def rows(directory: Path, title: str) -> list[list[str]]:
     text = (directory / "report.md").read_text()
     table = re.search(rf"^### {re.escape(title)}.*\n\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert table
-    lines = table[1].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return table_rows(table[1])[2:]
 
 
 def test_the_counts_are_those_of_the_literature(directory):

@@ -11,7 +11,7 @@ from experiments import r2_training, r3_regularisation
 from experiments.harness.epochs import Group
 from experiments.r3_regularisation import judge
 from jaxresnet.train.log import read_json_lines
-from tests.experiments.running import run
+from tests.experiments.running import row, run
 
 TINY = ("--model", "resnet18", "--image-size", "32", "--epochs", "2")
 
@@ -25,18 +25,11 @@ def r2_run(tmp_path_factory) -> Path:
     return directory
 
 
-def cells(report: str, label: str) -> list[str]:
-    """Of the first row of that label in the table of speed."""
-    table = report.partition("### Speed and memory")[2]
-    line = next(line for line in table.splitlines() if line.startswith(f"| {label} |"))
-    return [cell.strip() for cell in line.strip("|").split("|")][1:]
-
-
 def test_r2_reports_speed_and_memory_by_epoch(r2_run):
     report = (r2_run / "report.md").read_text()
     epochs = read_json_lines(r2_run / "epochs.jsonl")
     for number, epoch in enumerate(epochs, 1):
-        time, rate, *_, peak = cells(report, str(number))
+        _, time, rate, *_, peak = row(report.partition("### Speed and memory")[2], str(number))
         assert time == f"{epoch['seconds']:.1f}"
         assert rate == f"{epoch['images'] / epoch['seconds']:,.1f}"
         assert peak == f"{epoch['peak_memory']:,.0f}"

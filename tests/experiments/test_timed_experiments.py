@@ -17,7 +17,7 @@ from experiments.harness.loader_times import search
 from jaxresnet import platform
 from jaxresnet.errors import TrainingFailed
 from jaxresnet.train.log import read_json_lines
-from tests.experiments.running import SMALL, command, run
+from tests.experiments.running import SMALL, command, run, table_rows
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,8 @@ def runs(tmp_path_factory) -> Path:
 
 def rows(directory: Path, label: str) -> list[list[str]]:
     """The cells of the report's rows that begin with the label."""
-    lines = (directory / "report.md").read_text().splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [row for row in cells if row[0] == label]
+    rows = table_rows((directory / "report.md").read_text())
+    return [cells for cells in rows if cells[0] == label]
 
 
 def test_c2_tells_the_first_epoch_apart_and_gives_ranges(runs):
