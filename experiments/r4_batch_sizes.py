@@ -128,7 +128,7 @@ def _measure(settings: R4Settings, directory: Path, console: Console) -> dict[Wa
         say(console, f"{title}:")
         own = replace_options(settings, dtype=dtype, **replaced(compared))
         log = directory / f"{dtype}-{saving}.jsonl"
-        steps = measure_steps(own, sorted(compared.batch_sizes), log, console, settings.measuring)
+        steps = measure_steps(own, compared.batch_sizes, log, console, settings.measuring)
         series[way] = BatchSizes(title, steps)
     return series
 

@@ -1,8 +1,6 @@
 """The devices that JAX finds, and what runs took on them."""
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from experiments.harness.run_directory import (
     read_identity,
     read_options,
 )
+from experiments.harness.subprocesses import ask_process
 from jaxresnet.errors import UserError
 from jaxresnet.report.tables import Column, Table, make_table
 from jaxresnet.train.log import read_json_lines
@@ -71,17 +70,14 @@ def find_devices(chosen: tuple[str, ...]) -> tuple[str, ...]:
         raise UserError(f"a device is named twice: {' '.join(given)}")
     started: list[str] = []
     for platforms in given or ("",):
-        environment = {**os.environ, "JAX_PLATFORMS": platforms}
-        command = [sys.executable, "-c", _PROBE]
-        probe = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if probe.returncode:
-            lines = probe.stderr.strip().splitlines() or [f"status {probe.returncode}"]
+        try:
+            started = ask_process(_PROBE, {"JAX_PLATFORMS": platforms}).split()
+        except UserError as error:
             name = f"JAX's platform {platforms}" if platforms else "JAX"
             raise UserError(
-                f"{name} does not start: {lines[-1]}\nname platforms that this machine has, such "
-                "as --devices cpu"
-            )
-        started = probe.stdout.split()
+                f"{name} does not start: {error}\nname platforms that this machine has, such as "
+                "--devices cpu"
+            ) from error
     return given or tuple(started)
 
 

@@ -13,7 +13,7 @@ from experiments.harness.environment import describe_software
 from experiments.harness.memory_lines import GIB, MemoryLine, fit_line, parse_size
 from experiments.harness.run_directory import default_directory, open_run_directory
 from experiments.harness.settings import QuickOptions
-from experiments.harness.subprocesses import subprocess_status
+from experiments.harness.subprocesses import ask_process, subprocess_status
 from jaxresnet.errors import TrainingFailed
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
@@ -27,14 +27,17 @@ from jaxresnet.options import (
     unpublished,
 )
 from jaxresnet.train.log import append_json_line, read_json_lines
-from jaxresnet.train.recipe import TrainingOptions
+from jaxresnet.train.recipe import StepOptions
 
 _WORKER = "harness.step_memory"
+_ASK_DEVICE = "from jaxresnet import platform; print(platform.device())"
 _MARGIN = 1.1  # by which a line through few batch sizes may be too high for others
-# Compiling is measured too; and the allocator of a GPU shall take what it needs, no more.
+# Compiling is measured too. The allocator of a GPU shall take what it needs, and may take nearly
+# all: XLA would stop at three quarters.
 _ENVIRONMENT = {
     "JAX_ENABLE_COMPILATION_CACHE": "false",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
 }
 
 
@@ -54,7 +57,7 @@ class StepSettings:
 
     model: ModelOptions = ModelOptions(model="resnet152", stem="imagenet", conv_bias=True)
     optimizer: OptimizerOptions = OptimizerOptions()
-    training: TrainingOptions = TrainingOptions()
+    training: StepOptions = StepOptions()
     images: SizeOptions = SizeOptions()
 
 
@@ -149,7 +152,7 @@ class StepMemory:
 def open_directory(experiment: str, settings: MemorySettings, console: Console) -> Iterator[Path]:
     """The directory of a run, made or reopened, and announced."""
     options = changed_options(settings, type(settings)(), ("result",))
-    identity = {"experiment": experiment, **options}
+    identity = {"experiment": experiment, "device": ask_process(_ASK_DEVICE), **options}
     name, output = f"{settings.model.model}-{settings.images.image_size}", settings.output
     directory = output.out or default_directory(experiment, name, identity)
     with open_run_directory(
@@ -169,7 +172,7 @@ def measure_steps(
     """Measures each batch size that an earlier start with the same log did not.
 
     What does not fit has its error, and the others are measured. Of what is far too large by the
-    sizes that are compiled already, not even the compilation is tried: give small ones first.
+    sizes that are compiled already, not even the compilation is tried.
 
     Raises:
       TrainingFailed: a step failed for another reason than memory, which is printed.
@@ -183,6 +186,7 @@ def measure_steps(
         measuring,
         WorkerOptions(log),
     )
+    batch_sizes = sorted(batch_sizes)
     for size in batch_sizes:
         if _read(log, size).peak is not None:
             continue

@@ -5,6 +5,7 @@ it finds to a log as soon as it knows it. See measured_steps, which starts it as
 `python -m experiments.harness.step_memory`.
 """
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -58,8 +59,8 @@ def compile_step(settings: StepSettings) -> Any:
 
 
 def make_optimizer(settings: StepSettings) -> optax.GradientTransformation:
-    """As a training of one step an epoch has it."""
-    return settings.optimizer.create(settings.training.epochs, steps_per_epoch=1)
+    """Of the shortest training that its schedule allows: memory does not depend on it."""
+    return settings.optimizer.create(1 + math.ceil(settings.optimizer.warmup_epochs), 1)
 
 
 def _batch_shapes(settings: StepSettings) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
@@ -125,8 +126,8 @@ def main(arguments: list[str]) -> None:
     add(machine=platform.machine(), backend=jax.default_backend(), error="")
     try:
         _measure(settings, add)
-    except jax.errors.JaxRuntimeError as error:
-        if _OUT_OF_MEMORY not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and _OUT_OF_MEMORY not in str(error):
             raise
         add(error="out of memory")
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from jaxresnet.errors import TrainingFailed
+from jaxresnet.errors import TrainingFailed, UserError
 from jaxresnet.train.interrupt import Stopped
 
 
@@ -46,3 +46,17 @@ def subprocess_status(
     if received:
         raise Stopped(received[0])
     return status
+
+
+def ask_process(code: str, environment: Mapping[str, str] | None = None) -> str:
+    """What Python code prints, in a process of its own, so that this one holds no device.
+
+    Raises:
+      UserError: it failed, with the last line of what it said.
+    """
+    variables = {**os.environ, **(environment or {})}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, env=variables)
+    if process.returncode:
+        raise UserError((process.stderr.strip() or f"status {process.returncode}").splitlines()[-1])
+    return process.stdout.strip()

@@ -48,7 +48,9 @@ def make_training(
     *, loader="resident", workers=2, sync=False, dataset: Dataset = DATA, **options
 ) -> Training:
     recipe = Recipe(
-        IMAGES, ModelOptions(model="tiny", width=4), training=TrainingOptions(EPOCHS, BATCH)
+        IMAGES,
+        ModelOptions(model="tiny", width=4),
+        training=TrainingOptions(epochs=EPOCHS, batch_size=BATCH),
     )
     loading = LoaderOptions(loader=loader, workers=workers, sync_each_step=sync)
     return build_training("sgd", "SGD", replace_options(recipe, **options), dataset, loading)
