@@ -1,6 +1,6 @@
-"""Test loss and top-1 of given weights, PyTorch's or this project's."""
+"""Test loss, top-1 and top-5 of given weights, PyTorch's or this project's."""
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,9 +60,7 @@ def main(arguments: list[str]) -> None:
     output = settings.output
     run_directory.check_directory(output.out, EXPERIMENT)
     options, weights = load_model(settings.weights)
-    source = settings.source
-    if source == SourceOptions():
-        source = _own_source(settings.weights) or source
+    source = _own_source(settings)
     images = ImageOptions(**asdict(source), eval_images=settings.eval_images)
     dataset = load_images(images, console)
     if options["num_classes"] != len(dataset.class_names):
@@ -104,15 +102,22 @@ def main(arguments: list[str]) -> None:
         run_directory.finish_run(directory, summary)
 
 
-def _own_source(weights: Path) -> SourceOptions | None:
-    """Where the images came from that the weights were trained on, if they lie in a run."""
-    path = weights.expanduser().absolute()
+def _own_source(settings: EvaluateSettings) -> SourceOptions:
+    """That of the run which the weights lie in, with what the command line gives; else the latter.
+
+    Another data set has nothing of the run's.
+    """
+    given, default = asdict(settings.source), asdict(SourceOptions())
+    if any(given[name] != default[name] for name in ("data", "data_dir")):
+        return settings.source
+    path = settings.weights.expanduser().absolute()
     for directory in (path, *path.parents):
         if images := run_directory.read_settings(directory).get("all", {}).get("images"):
-            own = {f.name: images[f.name] for f in fields(SourceOptions) if f.name in images}
+            own = {name: images.get(name, default[name]) for name in default}
             own["data_dir"] = own["data_dir"] and Path(own["data_dir"])
+            own |= {name: value for name, value in given.items() if value != default[name]}
             return SourceOptions(**own)
-    return None
+    return settings.source
 
 
 def _columns(classes: int) -> list[Column[Record]]:

@@ -26,6 +26,7 @@ from jaxresnet.options import (
     replace_options,
     unpublished,
 )
+from jaxresnet.train.accumulation import Buffers
 from jaxresnet.train.log import append_json_line, read_json_lines
 from jaxresnet.train.recipe import StepOptions
 
@@ -108,8 +109,7 @@ class StepMemory:
 
     Attributes:
       machine: in words. backend: JAX's name of its kind of device.
-      buffers: of the compiled program, by kind: arguments, outputs, temporaries, and those of
-        the outputs that are arguments, aliased. None if the backend does not tell.
+      buffers: of the compiled program, as Buffers has them. None if the backend does not tell.
       compile_peak: the most that the process held until the step was compiled.
       before: what it held then, before the weights were drawn.
       room: for the program, where that is known: what was free, or was left of the limit.
@@ -139,10 +139,7 @@ class StepMemory:
     @property
     def compiled(self) -> int | None:
         """All buffers of the compiled program."""
-        if self.buffers is None:
-            return None
-        made = sum(self.buffers[kind] for kind in ("arguments", "outputs", "temporaries"))
-        return made - self.buffers["aliased"]
+        return None if self.buffers is None else Buffers(**self.buffers).total
 
     def summary(self) -> dict[str, Any]:
         return {**asdict(self), "compiled": self.compiled, "measured": self.measured}

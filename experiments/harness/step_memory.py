@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 from experiments.harness.command import run_command
-from experiments.harness.measured_steps import StepMemory, StepSettings, WorkerSettings, too_large
+from experiments.harness.measured_steps import StepSettings, WorkerSettings, too_large
 from experiments.harness.published import published
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
@@ -28,7 +28,7 @@ from jaxresnet.process_memory import (
     peak_memory,
     restart_peak,
 )
-from jaxresnet.train.accumulation import make_step
+from jaxresnet.train.accumulation import make_step, step_buffers
 from jaxresnet.train.log import append_json_line
 from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.step import StepFunctions
@@ -67,19 +67,6 @@ def _batch_shapes(settings: StepSettings) -> tuple[jax.ShapeDtypeStruct, jax.Sha
     batch, pixels = settings.training.batch_size, settings.images.image_size
     images = jax.ShapeDtypeStruct((batch, pixels, pixels, 3), np.uint8)
     return images, jax.ShapeDtypeStruct((batch,), np.int32)
-
-
-def buffer_sizes(compiled: Any) -> dict[str, int] | None:
-    """See StepMemory.buffers."""
-    sizes = compiled.memory_analysis()
-    if sizes is None:
-        return None
-    return {
-        "arguments": sizes.argument_size_in_bytes,
-        "outputs": sizes.output_size_in_bytes,
-        "temporaries": sizes.temp_size_in_bytes,
-        "aliased": sizes.alias_size_in_bytes,
-    }
 
 
 def draw_state(settings: StepSettings) -> TrainState:
@@ -134,13 +121,13 @@ def main(arguments: list[str]) -> None:
 
 def _measure(settings: WorkerSettings, add: Callable[..., None]) -> None:
     compiled = compile_step(settings)
-    buffers, compile_peak = buffer_sizes(compiled), peak_memory()
+    buffers, compile_peak = step_buffers(compiled), peak_memory()
     platform.release_unused_memory()
     room = _room(settings.measuring.limit)
-    add(buffers=buffers, compile_peak=compile_peak, before=held_memory(), room=room)
-    needed = StepMemory(settings.training.batch_size, buffers=buffers).compiled
-    if needed is not None and room is not None and needed > room:
-        add(error=too_large(needed, room))
+    add(buffers=buffers and buffers._asdict(), compile_peak=compile_peak)
+    add(before=held_memory(), room=room)
+    if buffers is not None and room is not None and buffers.total > room:
+        add(error=too_large(buffers.total, room))
         return
     state = draw_state(settings)
     platform.release_unused_memory()

@@ -13,7 +13,6 @@ would take as many times as long to compile.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +23,6 @@ from jaxresnet import platform
 from jaxresnet.data.dataset import Batch
 from jaxresnet.train.state import Arrays, TrainState
 from jaxresnet.train.step import Gradient, Metrics, StepFunctions
-
-_SIZES = ("argument", "output", "temp", "alias")  # of memory_analysis
 
 
 class Part(NamedTuple):
@@ -141,27 +138,37 @@ class PartPrograms:
             parts.append(part)
         return self.update(state._replace(batch_stats=batch_stats), sums, parts)
 
-    def memory_analysis(self) -> Any:
-        """Of the program that needs most, as a compiled program says it; None if it does not."""
+    def buffers(self) -> "Buffers | None":
+        """Of the program that needs most."""
         programs = [(program, self.held) for program in self.take.values()] + [(self.update, 0)]
-        analyses = [(program.memory_analysis(), held) for program, held in programs]
-        if any(analysis is None for analysis, _ in analyses):
-            return None
-        sizes = []
-        for analysis, held in analyses:
-            own = {name: getattr(analysis, f"{name}_size_in_bytes") for name in _SIZES}
-            sizes.append({**own, "argument": own["argument"] + held})
-        largest = max(sizes, key=total_size)
-        return SimpleNamespace(**{f"{name}_size_in_bytes": n for name, n in largest.items()})
+        found = [(step_buffers(program), held) for program, held in programs]
+        sizes = [b._replace(arguments=b.arguments + held) for b, held in found if b is not None]
+        return max(sizes, key=lambda buffers: buffers.total) if len(sizes) == len(found) else None
 
 
-def total_size(sizes: Mapping[str, int]) -> int:
-    return sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]
+class Buffers(NamedTuple):
+    """Bytes that a compiled program needs, by the compiler; aliased: outputs that are arguments."""
+
+    arguments: int
+    outputs: int
+    temporaries: int
+    aliased: int
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.outputs + self.temporaries - self.aliased
 
 
-def step_memory(step: Any) -> float | None:
-    """MiB that a compiled step needs, by the compiler; None if it does not say."""
-    analysis = step.memory_analysis()
-    if analysis is None:
+def step_buffers(step: Any) -> Buffers | None:
+    """Of a compiled step, in parts or whole; None if the compiler does not say."""
+    if isinstance(step, PartPrograms):
+        return step.buffers()
+    sizes = step.memory_analysis()
+    if sizes is None:
         return None
-    return total_size({n: getattr(analysis, f"{n}_size_in_bytes") for n in _SIZES}) / 2**20
+    return Buffers(
+        sizes.argument_size_in_bytes,
+        sizes.output_size_in_bytes,
+        sizes.temp_size_in_bytes,
+        sizes.alias_size_in_bytes,
+    )

@@ -15,7 +15,7 @@ from jaxresnet.data.augment import AUGMENTATIONS
 from jaxresnet.data.dataset import Dataset
 from jaxresnet.data.loaders import Loader, LoaderOptions
 from jaxresnet.models.torch_names import Weights, weights_of
-from jaxresnet.train.accumulation import make_step, step_memory
+from jaxresnet.train.accumulation import make_step, step_buffers
 from jaxresnet.train.recipe import Recipe
 from jaxresnet.train.state import Network, TrainState, create_state, split_model
 from jaxresnet.train.step import Metrics, StepFunctions, make_eval_step
@@ -117,7 +117,8 @@ def compile_programs(training: Training, state: TrainState) -> Programs:
         *train_steps, evaluate = pool.map(lambda program: program.compile(), lowered)
     platform.release_unused_memory()
     train = dict(zip(sizes, train_steps, strict=True))
-    return Programs(train, evaluate, step_memory(train[full]))
+    buffers = step_buffers(train[full])
+    return Programs(train, evaluate, buffers and buffers.total / 2**20)
 
 
 def trace_steps(training: Training, programs: Programs, directory: Path) -> int:

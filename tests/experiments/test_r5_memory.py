@@ -159,9 +159,12 @@ def test_a_step_that_fails_for_another_reason_ends_the_run(tmp_path, monkeypatch
     assert "batch size 1 failed: its message is above" in capsys.readouterr().err
 
 
-def test_the_measuring_process_notes_that_the_memory_is_short(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory."), MemoryError()]
+)
+def test_the_measuring_process_notes_that_the_memory_is_short(tmp_path, monkeypatch, error):
     def compile_step(_settings: StepSettings) -> None:
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+        raise error
 
     monkeypatch.setattr(step_memory, "compile_step", compile_step)
     log = tmp_path / "log.jsonl"
