@@ -9,7 +9,9 @@ import pytest
 
 from experiments import r2_training, r3_regularisation
 from experiments.harness.epochs import Group
-from experiments.r3_regularisation import judge
+from experiments.harness.settings import make_variants, parse_settings
+from experiments.r3_regularisation import R3Settings, judge
+from jaxresnet.options import departures
 from jaxresnet.train.log import read_json_lines
 from tests.experiments.running import row, run
 
@@ -63,9 +65,22 @@ def test_r3_trains_with_each_regulariser_and_seed(tmp_path):
     assert (tmp_path / "run" / "gap_top1.png").exists()
 
 
+def test_r3_takes_several_seeds_by_default():
+    usual, quick = (
+        parse_settings(R3Settings, "r3_regularisation", "", arguments)
+        for arguments in ([], ["--quick"])
+    )
+    assert [variant.value("seed") for variant in make_variants(usual)] == [0, 1, 2]
+    assert [variant.value("seed") for variant in make_variants(quick)] == [0, 1]
+    assert departures(usual, R3Settings()) == []
+    assert not any("seed" in departed for departed in departures(quick, R3Settings()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--seed", "5"], "--seed 5 and --seeds 0 1 2 contradict each other: leave one out"),
+        (["--seeds"], "--seeds needs at least one value"),
         (["--l2", "0.1"], "--l2 is 0.1, but R3 trains with and without"),
         (["--dropout", "0.1"], "--dropout is 0.1, but R3 trains with and without"),
         (["--regularisers", "l3"], "unknown regulariser 'l3': choose one of none, l1, l2"),
