@@ -160,16 +160,21 @@ def _explain(findings: MemoryFindings) -> list[str]:
 
 
 def _answer(findings: MemoryFindings) -> list[str]:
-    """To --fits."""
+    """To --fits: by what was measured, or else by the compiler's."""
     if findings.limit is None:
         return []
-    sizes = {
-        title: size
-        for title, line in findings.lines.items()
-        if (size := line.largest_batch(findings.limit)) is not None
-    }
-    by = ", ".join(f"{title} {size:,}" for title, size in sizes.items())
-    return [f"The largest batch that fits into {findings.limit_text}, by each line: {by}."]
+    for title in (MEASURED, COMPILED):
+        line = findings.lines.get(title)
+        size = line and line.largest_batch(findings.limit)
+        if size is not None:
+            return [
+                f"The largest batch that fits into {findings.limit_text} is {size:,}, by the line "
+                f'"{title}".'
+            ]
+    return [
+        f"Which batch fits into {findings.limit_text} cannot be said: that takes memory that grows "
+        "from one batch size to another."
+    ]
 
 
 def _mib(size: float) -> str:

@@ -1,5 +1,6 @@
 """R5: memory counted, compiled and measured."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_the_report_puts_all_answers_side_by_side(directory):
         assert len(row(text, title)) == 5
     assert row(text, "128")[1] == "25,118"
     assert "cannot say: this run does not follow the published protocol" in text
-    assert "The largest batch that fits into 1GiB, by each line: " in text
+    largest = row(text, MEASURED)[-1]
+    assert f'The largest batch that fits into 1GiB is {largest}, by the line "{MEASURED}".' in text
     assert "From the talk's sum to this count" not in text
     assert (directory / "memory_by_batch_size.png").read_bytes().startswith(b"\x89PNG")
 
@@ -116,6 +118,7 @@ def test_the_talks_own_step_is_held_against_the_talk(tmp_path):
     # 24 GiB are 24,576 MiB: (24,576 - 600) / 160 and / 180.
     assert row(text, COMPILED)[1:] == ["160.0", "600.0", "760.0", "149"]
     assert row(text, MEASURED)[1:] == ["180.0", "600.0", "780.0", "133"]
+    assert f'The largest batch that fits into 24GiB is 133, by the line "{MEASURED}".' in text
     assert row(text, "1")[-2:] == ["760", "780"]
     assert row(text, "2")[-2:] == ["(920)", "(960)"]  # not tried
     verdicts = dict(re.findall(r"^\| (.+) \| .+ \| ([a-z ]+)[^|]*\|$", text, re.MULTILINE))
@@ -124,6 +127,17 @@ def test_the_talks_own_step_is_held_against_the_talk(tmp_path):
     assert verdicts["batch 1 takes 0.862 GiB"].strip() == "no"
     assert "compiled here -14%, measured here -12%" in text  # 760 and 780 of 882.7 MiB
     assert "8 of the talk's 10 rows lie there" in text
+
+
+def test_what_fits_is_by_the_compiled_step_if_too_little_was_measured(tmp_path):
+    settings = replace_options(R5Settings(), fits="24GiB")
+    second = dataclasses.replace(made_up(4), peak=None, error="ended by signal 9")
+    for steps, answer in (
+        ((made_up(1), second), f'fits into 24GiB is 149, by the line "{COMPILED}".'),
+        ((made_up(1),), "Which batch fits into 24GiB cannot be said"),
+    ):
+        report = r5_memory.report(settings, findings_of(settings, *steps), tmp_path)
+        assert answer in report.findings[-1]
 
 
 def test_what_does_not_fit_is_a_row(tmp_path):
