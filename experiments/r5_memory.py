@@ -124,39 +124,42 @@ def report(settings: R5Settings, findings: MemoryFindings, directory: Path) -> R
         [_PLOT],
         asked="How much memory does training take for each image and besides, where does it go, "
         "and which batch size fits?",
-        findings=[*_explain(findings), *_answer(findings)],
+        findings=[*_explain(settings, findings), *_answer(findings)],
         claims=[*_claims_on_arithmetic(), *_claims_on_memory(findings, bool(departed))],
         details=[counted_memory.make_layer_table(counted)],
         publisher="the talk",
     )
 
 
-def _explain(findings: MemoryFindings) -> list[str]:
-    """Where the answers differ, and by what."""
+def _explain(settings: R5Settings, findings: MemoryFindings) -> list[str]:
+    """What an image takes and what there is besides, and by how much the answers differ."""
     lines, counted = findings.lines, findings.counted
     kept, weights = lines[COUNTED].per_image, counted.weights_bytes(findings.optimizer)
+    saving = {"remat": settings.model.remat, "accumulate": settings.training.accumulate > 1}
+    without = " and ".join(flag(name) for name, used in saving.items() if used)
+    needs = f"would need, without {without}," if without else "needs"
     sentences = [
-        f"Of an image the backward pass needs {_mib(kept)} MiB, as counted; parameters, gradients "
-        f"and optimizer state are {_mib(weights)} MiB."
+        f"Of an image the backward pass {needs} {_mib(kept)} MiB, as counted; parameters, "
+        f"gradients and optimizer state are {_mib(weights)} MiB."
     ]
     if COMPILED in lines:
         compiled = lines[COMPILED]
-        more, less = compiled.per_image - kept, weights - compiled.fixed
         sentences.append(
             f"The compiled step takes {_mib(compiled.per_image)} MiB an image, "
-            f"{_mib(abs(more))} {'more' if more > 0 else 'less'} than that"
-            + (" in temporaries, such as gradients of activations" if more > 0 else "")
-            + f", and {_mib(compiled.fixed)} MiB besides, {_mib(abs(less))} "
-            + ("less: not all gradients live at once." if less > 0 else "more.")
+            f"{_compare(compiled.per_image, kept)} than that, and {_mib(compiled.fixed)} MiB "
+            f"besides, {_compare(compiled.fixed, weights)}."
         )
     card, talk = lines[CARD], lines[TALK]
     sentences.append(
         f"The talk's A6000 took {_mib(card.per_image)} MiB an image, "
-        f"{_mib(card.per_image - talk.per_image)} more than the talk computed, and "
-        f"{_mib(card.fixed)} besides, {_mib(card.fixed - talk.fixed)} more: what CUDA, cuDNN and "
-        "PyTorch's allocator take is in no sum of arrays."
+        f"{_compare(card.per_image, talk.per_image)} than the talk computed, and "
+        f"{_mib(card.fixed)} MiB besides, {_compare(card.fixed, talk.fixed)}."
     )
     return sentences
+
+
+def _compare(size: float, other: float) -> str:
+    return f"{_mib(abs(size - other))} {'more' if size > other else 'less'}"
 
 
 def _answer(findings: MemoryFindings) -> list[str]:

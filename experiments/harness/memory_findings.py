@@ -82,8 +82,9 @@ def make_summary_table(findings: MemoryFindings) -> Table:
         rows,
         "The talk computed it from a list of activations and three copies of the parameters, asked "
         "PyTorch's allocator (torch.cuda.memory_allocated) with batch 1, and read nvidia-smi with "
-        "ten batch sizes. Counted: what the backward pass needs of an image; and parameters, "
-        "gradients, optimizer state and statistics. Compiled: all buffers of the compiled step, by "
+        "ten batch sizes. Counted: what the backward pass needs of an image, if none is computed "
+        "again and no batch is taken in parts; and parameters, gradients, optimizer state and "
+        "statistics. Compiled: all buffers of the compiled step, by "
         "XLA. Measured: the most that the device's allocator held; on a CPU the process, less what "
         "it held before the weights were drawn. With batch 1: by the line. Lines are fitted to the "
         f"table by batch size, which misses them by so much at most: {_misfits(findings)}.",

@@ -22,6 +22,7 @@ from jaxresnet.train.log import append_json_line, read_json_lines
 from tests.experiments.running import command, row
 
 TINY = ("--model", "resnet18", "--width", "4", "--image-size", "32", "--batch-sizes", "1", "64")
+COMPILED_LINE = MemoryLine(160, 600)  # MiB
 KINDS: tuple[str, ...] = ("arguments", "outputs", "temporaries", "aliased")
 
 
@@ -34,11 +35,11 @@ def directory(tmp_path_factory) -> Path:
     return path
 
 
-def made_up(batch_size: int) -> StepMemory:
-    """A step that needs 600 MiB, and 180 an image, of which 20 are not among its buffers."""
-    sizes = (400, 400, 200 + 160 * batch_size, 400)
+def made_up(batch_size: int, compiled: MemoryLine = COMPILED_LINE) -> StepMemory:
+    """A step that needs so many MiB, and 20 more an image that are not among its buffers."""
+    sizes = (400, 400, int(compiled.at(batch_size)) - 400, 400)
     buffers = {kind: MIB * size for kind, size in zip(KINDS, sizes, strict=True)}
-    peak = MIB * (600 + 180 * batch_size)
+    peak = MIB * int(compiled.at(batch_size) + 20 * batch_size)
     return StepMemory(batch_size, "a machine", "gpu", buffers, compile_peak=1, before=1, peak=peak)
 
 
@@ -127,6 +128,37 @@ def test_the_talks_own_step_is_held_against_the_talk(tmp_path):
     assert verdicts["batch 1 takes 0.862 GiB"].strip() == "no"
     assert "compiled here -14%, measured here -12%" in text  # 760 and 780 of 882.7 MiB
     assert "8 of the talk's 10 rows lie there" in text
+
+
+def test_the_answers_are_held_against_each_other(tmp_path):
+    def explain(step: MemoryLine, **options: object) -> list[str]:
+        settings = replace_options(R5Settings(), **options)
+        steps = [made_up(n, step) for n in (1, 4)]
+        report = r5_memory.report(settings, findings_of(settings, *steps), tmp_path)
+        return list(report.findings)
+
+    # 43,956,224 values, and 60,268,520 parameters, gradients and momenta, of 4 bytes.
+    counted, compiled, card = explain(COMPILED_LINE)
+    assert counted == (
+        "Of an image the backward pass needs 167.7 MiB, as counted; parameters, gradients and "
+        "optimizer state are 689.7 MiB."
+    )
+    assert compiled == (
+        "The compiled step takes 160.0 MiB an image, 7.7 less than that, and 600.0 MiB besides, "
+        "89.7 less."
+    )
+    assert card == (
+        "The talk's A6000 took 182.8 MiB an image, 9.3 more than the talk computed, and 2,341.7 "
+        "MiB besides, 1,652.0 more."
+    )
+    _, compiled, _ = explain(MemoryLine(170, 700))
+    assert "170.0 MiB an image, 2.3 more than that, and 700.0 MiB besides, 10.3 more." in compiled
+    for options, without in (
+        ({"remat": True}, "--remat"),
+        ({"remat": True, "accumulate": 2}, "--remat and --accumulate"),
+    ):
+        counted, *_ = explain(MemoryLine(60, 600), **options)
+        assert f"the backward pass would need, without {without}, 167.7 MiB" in counted
 
 
 def test_what_fits_is_by_the_compiled_step_if_too_little_was_measured(tmp_path):
