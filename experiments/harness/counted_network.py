@@ -1,5 +1,6 @@
 """What the talk's networks are made of, counted from the shapes of their layers."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ IMAGE_SIZE, CLASSES = 224, 1000
 
 @dataclass(frozen=True)
 class Network:
-    """One of MODELS, by its layers: as the talk builds it, every convolution with a bias."""
+    """One of MODELS, by its layers: as the talk builds it, or as it usually is."""
 
     name: str
     layers: list[Layer]
@@ -48,13 +49,17 @@ class Network:
         return [self.layers[0].output_shape[0], *stages.values()]
 
     @property
+    def convolutions(self) -> list[Layer]:
+        return [layer for layer in self.layers if layer.kind is Conv]
+
+    @property
     def biases(self) -> int:
         """Values in the convolutions' biases."""
-        return sum(layer.weights["bias"][0] for layer in self.layers if layer.kind is Conv)
+        return sum(math.prod(layer.weights.get("bias", (0,))) for layer in self.convolutions)
 
     @property
     def parameters_with_bias(self) -> int:
-        """Parameters, the convolutions' biases among them."""
+        """Parameters, the convolutions' biases among them if they have any."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
@@ -82,7 +87,7 @@ class Network:
         )
 
 
-def count_network(name: str) -> Network:
-    """Walks over one of MODELS, on shapes alone."""
-    options: dict[str, Any] = {"stem": "imagenet", "num_classes": CLASSES, "conv_bias": True}
+def count_network(name: str, *, conv_bias: bool = True) -> Network:
+    """Walks over one of MODELS, on shapes alone. conv_bias: whether convolutions have biases."""
+    options: dict[str, Any] = {"stem": "imagenet", "num_classes": CLASSES, "conv_bias": conv_bias}
     return Network(name, list_layers(abstract_model(name, **options), IMAGE_SIZE))

@@ -1,7 +1,5 @@
 """What the talk says beside its figures, put to the test: each by numbers computed here."""
 
-from collections import Counter
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ from experiments.harness.published import published
 from jaxresnet.kernels.conv import plain_conv
 from jaxresnet.models.layers import BatchNorm, Conv, dropout
 from jaxresnet.report.document import Claim
-from jaxresnet.report.tables import MISSING, Table
+from jaxresnet.report.tables import Table
 
 # Pixels a side and kernel: the talk's example, ResNet's stem and its first 3x3 convolution.
 _CONVOLUTIONS = ((5, 3), (224, 7), (56, 3))
@@ -158,33 +156,3 @@ def check_dropout() -> tuple[Table, Claim]:
         all(kept),
         "the means differ",
     )
-
-
-def check_listing(parts: list[Part]) -> tuple[Table, Claim]:
-    """The tensors that our copy of the talk lists, beside the network's with biases.
-
-    Agrees if they are the same; it cannot be said whether the talk or our copy lost the others.
-    """
-    rows, complete = [], 0
-    for part, listed in zip(parts, published()["resnet152"]["tensors"], strict=True):
-        said = Counter(map(tuple, listed["tensors"]))
-        counted = Counter(shape for layer in part.layers for shape in layer.weights.values())
-        lacks, adds = counted - said, said - counted
-        complete += not lacks and not adds
-        totals = (str(counted.total()), str(said.total()))
-        rows.append([part.title, *totals, _tensors(lacks), _tensors(adds)])
-    columns = ["part", "tensors", "listed", "not listed", "listed beyond"]
-    table = Table("The talk's list of tensors, in our copy of it", columns, rows)
-    agrees = complete == len(parts)
-    return table, claim(
-        "the tensors of each part, as listed",
-        f"{complete} of {len(parts)} lists are the network's",
-        True if agrees else None,
-        "our copy is text taken from slides, and may have lost tensors that the talk has",
-    )
-
-
-def _tensors(shapes: Counter[tuple[int, ...]]) -> str:
-    """2 x [64], [64, 64, 3, 3]."""
-    named = (f"{n} x {list(shape)}" if n > 1 else str(list(shape)) for shape, n in shapes.items())
-    return ", ".join(named) or MISSING
