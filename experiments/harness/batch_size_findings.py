@@ -80,7 +80,7 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
     columns: list[Column[SummaryRow]] = [
         Column("", lambda row: row[0]),
         Column("MiB an image", lambda row: row[1] and row[1].per_image / MIB, 1),
-        Column("MiB besides", lambda row: row[1] and row[1].fixed / MIB, 1),
+        Column("fixed MiB", lambda row: row[1] and row[1].fixed / MIB, 1),
         Column("largest batch\nmeasured", lambda row: f"{max(row[2]):,}" if row[2] else None),
         Column("most\nimages/s", lambda row: max(row[3].values(), default=None), 2),
         Column("with batch", lambda row: None if (n := fastest(row)) is None else f"{n:,}"),
@@ -90,11 +90,7 @@ def make_summary_table(series: Sequence[BatchSizes]) -> Table:
         columns,
         rows,
         "MiB: of a line through what was measured. Images/s: by the median step; the A6000's by "
-        "its minutes. Compiled: all buffers of the compiled step, by "
-        "XLA; in brackets: by the line through the others. Measured: the most that the device's "
-        "allocator held; on a CPU the process, less what it held before the weights were drawn. "
-        "Not tried: it needs more than there was. Signal 9: the kernel sends it when memory runs "
-        f"out. Epoch: of {EPOCH_IMAGES:,} images, by the median, least and greatest step.",
+        "its minutes.",
     )
 
 
@@ -127,6 +123,11 @@ def make_batch_size_table(series: BatchSizes) -> Table:
         f"Memory and time by batch size: {series.title}",
         columns,
         sorted({*card, *steps}),
+        "Compiled: all buffers of the compiled step, by XLA; in brackets: by the line through the "
+        "others. Measured: the most that the device's allocator held; on a CPU the process, less "
+        "what it held before the weights were drawn. Not tried: it needs more than there was. "
+        "Signal 9: the kernel sends it when memory runs out. Epoch: of "
+        f"{EPOCH_IMAGES:,} images, by the median, least and greatest step.",
     )
 
 

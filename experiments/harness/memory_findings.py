@@ -73,11 +73,11 @@ def make_summary_table(findings: MemoryFindings) -> Table:
     allocated = number(published()["resnet152"]["memory_batch1_gib"] * GIB / MIB, 1)
     blanks = [MISSING] * (findings.limit is not None)
     rows.insert(1, ["the talk: allocated, batch 1", MISSING, MISSING, allocated, *blanks])
-    columns = ["", "MiB an image", "MiB besides", "MiB with\nbatch 1"]
+    columns = ["", "MiB an image", "fixed MiB", "MiB with\nbatch 1"]
     if findings.limit is not None:
         columns.append(f"largest batch\nin {findings.limit_text}")
     return Table(
-        "Memory of a training step, for each image and besides",
+        "Memory of a training step: for each image, and fixed",
         columns,
         rows,
         "The talk computed it from a list of activations and three copies of the parameters, asked "

@@ -134,6 +134,8 @@ def test_the_talks_own_steps_give_its_table_and_what_it_says(tmp_path):
         assert row["epoch (min)"].partition(".")[0] == row["A6000\nepoch (min)"]
     card, own = report.tables[0].rows
     assert card[1:-1] == own[1:-1]
+    for table in report.tables:
+        assert ("in brackets" in table.note) == ("compiled\nMiB" in table.columns)
     assert [claim.agrees for claim in report.claims] == ["yes"] * 3
     assert all((tmp_path / plot).stat().st_size > 0 for plot in report.plots)
 
