@@ -9,6 +9,7 @@ from experiments.harness.command import run_command
 from experiments.harness.counted_network import CLASSES, IMAGE_SIZE, Network, count_network
 from experiments.harness.counting import CountingSettings, run_counting
 from experiments.harness.published import published
+from experiments.harness.talk_settings import PROTOCOL
 from jaxresnet.models.resnet import MODELS, BasicBlock, Bottleneck
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, make_table
@@ -73,7 +74,7 @@ def report(networks: dict[str, Network], usual: Network) -> Report:
             dropout_claim,
             talk.check_gradient(),
         ],
-        publisher="the talk",
+        publisher=PROTOCOL.authors,
     )
 
 
@@ -186,7 +187,7 @@ def _size_table(networks: dict[str, Network]) -> Table:
         Column("with convolution\nbiases", lambda n: f"{n.parameters_with_bias:,}"),
         Column("multiply-adds,\nbillion", lambda n: n.multiply_adds / _BILLION, 3),
         Column("as in the\npaper", lambda n: n.multiply_adds_in_paper / _BILLION, 3),
-        Column("the talk", lambda n: n.published["multiply_adds"] / _BILLION, 1),
+        Column(PROTOCOL.authors, lambda n: n.published["multiply_adds"] / _BILLION, 1),
     ]
     note = (
         "Multiply-adds: of the convolutions and the classifier for one image, products with "

@@ -1,13 +1,12 @@
 """R2: train ResNet-152 on ImageNet; loss, top-1 and top-5, images per second, memory."""
 
+from experiments.harness.batch_size_findings import EPOCH_IMAGES, a6000_minutes
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
 from experiments.harness.epochs import Group, epoch_table, plot_learning
-from experiments.harness.published import published
 from experiments.harness.results import Results, describe_run
 from experiments.harness.run import run_experiment
 from experiments.harness.talk_settings import PROTOCOL_NOTE, TalkSettings
-from jaxresnet.data.imagenet import IMAGENET
 from jaxresnet.options import plural
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, make_table
@@ -15,8 +14,6 @@ from jaxresnet.train.figures import Record
 
 EXPERIMENT = "r2_training"
 SETTINGS = TalkSettings
-
-_IMAGES = IMAGENET.sizes["train"]  # that an epoch of the talk has
 
 
 def main(arguments: list[str]) -> None:
@@ -74,16 +71,12 @@ def _speed_table(results: Results[TalkSettings]) -> Table:
 
 def _compare_speed(results: Results[TalkSettings], rate: float) -> Claim:
     """Of the talk's epoch at the same batch size; another device is no agreement or difference."""
-    figures = published()["resnet152"]["batch_size"]
-    minutes = dict(zip(figures["size"], figures["epoch_min"], strict=True))
-    size = results.settings.training.batch_size
-    published_here = minutes.get(size, -1)
-    epoch = "no time published"
-    if published_here > 0:
-        epoch = f"{published_here} min an epoch, {_IMAGES / published_here / 60:,.1f} images/s"
+    size, epoch = results.settings.training.batch_size, "no time published"
+    if minutes := a6000_minutes().get(size):
+        epoch = f"{minutes:.0f} min an epoch, {EPOCH_IMAGES / minutes / 60:,.1f} images/s"
     return claim(
         f"batch size {size} on an RTX A6000: {epoch}",
-        f"{_IMAGES / rate / 60:,.0f} min for as many images, {rate:,.1f} images/s",
+        f"{EPOCH_IMAGES / rate / 60:,.0f} min for as many images, {rate:,.1f} images/s",
         None,
         f"times depend on the device; this is {results.starts('machine')}",
     )

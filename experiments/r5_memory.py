@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
 from experiments.harness import counted_memory, memory_findings
 from experiments.harness.claims import OTHER_PROTOCOL, claim
@@ -24,10 +23,11 @@ from experiments.harness.memory_findings import (
     TALK,
     MemoryFindings,
 )
-from experiments.harness.memory_lines import GIB, MIB, a6000_memory, parse_size, talk_rule
+from experiments.harness.memory_lines import FLOAT32, GIB, MIB, a6000_memory, parse_size, talk_rule
 from experiments.harness.published import published
 from experiments.harness.run_directory import finish_run
 from experiments.harness.settings import parse_settings
+from experiments.harness.talk_settings import PROTOCOL
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.options import (
     departures,
@@ -127,7 +127,7 @@ def report(settings: R5Settings, findings: MemoryFindings, directory: Path) -> R
         findings=[*_explain(settings, findings), *_answer(findings)],
         claims=[*_claims_on_arithmetic(), *_claims_on_memory(findings, bool(departed))],
         details=[counted_memory.make_layer_table(counted)],
-        publisher="the talk",
+        publisher=PROTOCOL.authors,
     )
 
 
@@ -189,7 +189,7 @@ def _claims_on_arithmetic() -> list[Claim]:
     figures = published()["resnet152"]
     talk, (least, most) = memory_findings.talk_line(), talk_rule()
     said, listed = figures["activation_mib_per_image"], talk.per_image / MIB
-    value_bytes, together = np.dtype(np.float32).itemsize, talk.at(1) / MIB
+    together = talk.at(1) / MIB
     within = [least.at(n) <= size <= most.at(n) for n, size in a6000_memory().items()]
     return [
         claim(
@@ -199,8 +199,8 @@ def _claims_on_arithmetic() -> list[Claim]:
         ),
         claim(
             f"a value's storage varies a little: {figures['bytes_per_value']} bytes",
-            f"{value_bytes} bytes",
-            value_bytes == figures["bytes_per_value"],
+            f"{FLOAT32} bytes",
+            figures["bytes_per_value"] == FLOAT32,
             "a float32 has 4; an allocator rounds whole arrays",
         ),
         claim(

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from experiments.harness.counted_network import CLASSES
 from experiments.harness.counting import count_optimizer_state
 from experiments.harness.measured_steps import StepSettings
-from experiments.harness.memory_lines import MIB, MemoryLine, listed_values, talk_line
+from experiments.harness.memory_lines import FLOAT32, MIB, MemoryLine, listed_values, talk_line
 from experiments.harness.parts import Part, list_parts
 from experiments.harness.published import published
-from experiments.harness.step_memory import CLASSES
 from jaxresnet.models.layers import Conv
 from jaxresnet.models.summary import (
     Layer,
@@ -25,8 +25,6 @@ from jaxresnet.models.summary import (
 from jaxresnet.optim import OPTIMIZERS
 from jaxresnet.report.tables import Table, number
 from jaxresnet.train.state import split_model
-
-_FLOAT32 = 4  # bytes; parameters, gradients and statistics have it whatever the activations
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,12 @@ class CountedMemory:
         return part.times * sum(self._values(layer) for layer in part.layers)
 
     def weights_bytes(self, optimizer: str) -> int:
-        """Parameters, gradients, and what the optimizer keeps."""
-        return _FLOAT32 * (2 * self.parameters + self.optimizer_state[optimizer])
+        """Parameters, gradients, and what the optimizer keeps: float32 whatever activations are."""
+        return FLOAT32 * (2 * self.parameters + self.optimizer_state[optimizer])
 
     def line(self, optimizer: str) -> MemoryLine:
         """All that is counted."""
-        fixed = self.weights_bytes(optimizer) + _FLOAT32 * self.batch_stats
+        fixed = self.weights_bytes(optimizer) + FLOAT32 * self.batch_stats
         return MemoryLine(self.value_bytes * self.kept_values, fixed)
 
     @property
@@ -118,11 +116,11 @@ def make_part_table(counted: CountedMemory) -> Table:
             str(part.times),
             number(values * counted.value_bytes / MIB),
             f"{100 * values / total:.1f}",
-            number(listed[part.title] * _FLOAT32 / MIB if part.title in listed else None),
+            number(listed[part.title] * FLOAT32 / MIB if part.title in listed else None),
         ]
         for part, values in ((part, counted.part_values(part)) for part in counted.parts)
     ]
-    sums = number(total * counted.value_bytes / MIB), number(sum(listed.values()) * _FLOAT32 / MIB)
+    sums = number(total * counted.value_bytes / MIB), number(sum(listed.values()) * FLOAT32 / MIB)
     rows.append(["all", "", sums[0], "100.0", sums[1]])
     return Table(
         "What the backward pass needs of one image, by part of the network",
@@ -135,16 +133,16 @@ def make_part_table(counted: CountedMemory) -> Table:
 
 def make_difference_table(counted: CountedMemory) -> Table:
     """From the talk's sum to what this network keeps, for the talk's network in float32."""
-    talk, listed = talk_line().per_image, sum(listed_values().values()) * _FLOAT32
+    talk, listed = talk_line().per_image, sum(listed_values().values()) * FLOAT32
     steps = {
         "the talk's sum": talk,
         "a value has 4 bytes, no more": listed - talk,
-        "zeros of padding: convolutions add them as they read": -_FLOAT32 * counted.padding_values,
+        "zeros of padding: convolutions add them as they read": -FLOAT32 * counted.padding_values,
         "inputs of shortcuts: the block's first convolution keeps them": (
-            -_FLOAT32 * counted.shared_values
+            -FLOAT32 * counted.shared_values
         ),
         "outputs of rectifiers that the list lacks: the stem's, the last block's": (
-            _FLOAT32 * counted.rectified_values
+            FLOAT32 * counted.rectified_values
         ),
     }
     counted_bytes = counted.value_bytes * counted.kept_values
@@ -157,12 +155,12 @@ def make_difference_table(counted: CountedMemory) -> Table:
 def make_optimizer_table(counted: CountedMemory) -> Table:
     """What each optimizer needs for weights, beside the talk's three copies."""
     figures = published()["resnet152"]
-    said = 3 * _FLOAT32 * figures["parameters_with_conv_bias"]
+    said = 3 * FLOAT32 * figures["parameters_with_conv_bias"]
     third = number(said / 3 / MIB)
     rows = [["the talk: three copies", third, third, third, number(said / MIB), "1.00"]]
     for name, state in counted.optimizer_state.items():
         total = counted.weights_bytes(name)
-        sizes = [_FLOAT32 * values for values in (counted.parameters, counted.parameters, state)]
+        sizes = [FLOAT32 * values for values in (counted.parameters, counted.parameters, state)]
         cells = [number(size / MIB) for size in (*sizes, total)]
         rows.append([OPTIMIZERS[name].title, *cells, f"{total / said:.2f}"])
     columns = ["optimizer", "parameters", "gradients", "its state", "together", "to the talk's"]
@@ -171,7 +169,7 @@ def make_optimizer_table(counted: CountedMemory) -> Table:
         columns,
         rows,
         f"In float32. Here: {counted.parameters:,} parameters; batch norm's statistics take "
-        f"{number(_FLOAT32 * counted.batch_stats / MIB)} MiB more. The talk: "
+        f"{number(FLOAT32 * counted.batch_stats / MIB)} MiB more. The talk: "
         f"{figures['parameters_with_conv_bias']:,}.",
     )
 

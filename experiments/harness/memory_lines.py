@@ -10,6 +10,7 @@ from experiments.harness.published import published
 from jaxresnet.errors import UserError
 
 MIB, GIB = 2**20, 2**30
+FLOAT32 = np.dtype(np.float32).itemsize  # bytes
 _UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _UNITS |= {"KIB": 2**10, "MIB": MIB, "GIB": GIB, "TIB": 2**40}
 
@@ -56,7 +57,7 @@ def talk_line() -> MemoryLine:
     """The talk's arithmetic: its list of activations, and three copies of the parameters."""
     figures = published()["resnet152"]
     per_image = figures["bytes_per_value"] * sum(listed_values().values())
-    return MemoryLine(per_image, 3 * 4 * figures["parameters_with_conv_bias"])
+    return MemoryLine(per_image, 3 * FLOAT32 * figures["parameters_with_conv_bias"])
 
 
 def listed_values() -> dict[str, int]:

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from experiments.harness.claims import claim
+from experiments.harness.memory_lines import FLOAT32, MIB
 from experiments.harness.parts import Part
 from experiments.harness.published import published
 from jaxresnet.kernels.conv import plain_conv
@@ -80,12 +80,11 @@ def check_output_sizes() -> tuple[Table, list[Claim]]:
 
 def check_bytes(parameters: int) -> Claim:
     """The talk writes 4 KiB and computes with 4 bytes."""
-    size = np.dtype(np.float32).itemsize
     return claim(
         "each parameter uses around 4 KiB",
-        f"{size} bytes: three copies take {3 * size * parameters / 2**20:,.2f} MiB, and would take "
-        f"{3 * 2**12 * parameters / 2**20:,.0f} MiB",
-        size == 2**12,
+        f"{FLOAT32} bytes: three copies take {3 * FLOAT32 * parameters / MIB:,.2f} MiB, and would "
+        f"take {3 * 2**12 * parameters / MIB:,.0f} MiB",
+        FLOAT32 == 2**12,
         "the talk's own 689.71 MiB is by 4 bytes",
     )
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from experiments.harness.catalogue import ORIGINS
 from experiments.harness.settings import Protocol, Settings
 from jaxresnet.data.sources import ImageOptions
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.train.recipe import TrainingOptions
 
-PROTOCOL = Protocol("imagenet", ("sgd",), "the talk")
+PROTOCOL = Protocol("imagenet", ("sgd",), ORIGINS["talk"].publisher)
 PROTOCOL_NOTE = (
     "The talk gives the network (its convolutions have biases), batches of 128, 2 workers, the "
     "transforms and ImageNet, but not how it optimised. SGD with momentum 0.9, weight decay 1e-4 "
