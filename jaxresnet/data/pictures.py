@@ -79,6 +79,10 @@ class EncodedImages:
         return digest.digest()
 
 
+class DamagedImage(UserError):
+    """A file that was read, but cannot be decoded."""
+
+
 Images = np.ndarray | EncodedImages  # in memory: (n, height, width, 3) uint8
 
 
@@ -88,7 +92,8 @@ def take_view(
     """A view of an image, (size, size, 3) uint8. choose: (width, height, size) -> the view.
 
     Raises:
-      UserError: the file is missing, damaged, or no image.
+      DamagedImage: the file is damaged, or no image.
+      UserError: the file cannot be read, or a library is missing.
     """
     if isinstance(images, np.ndarray):
         image = Image.fromarray(images[index])
@@ -111,7 +116,8 @@ def shrink(images: EncodedImages, index: int, short_side: int, quality: int) -> 
     As torchvision's Resize does it; an image that is no larger is returned as it is.
 
     Raises:
-      UserError: the file is missing, damaged, or no image.
+      DamagedImage: the file is damaged, or no image.
+      UserError: the file cannot be read.
     """
     with _naming(images, index):
         data = images.read(index)
@@ -132,20 +138,29 @@ def _naming(images: EncodedImages, index: int) -> Iterator[None]:
     """Errors name the file."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # decoders of damaged files raise almost anything
-        raise UserError(
+        # Pillow's own are OSErrors too, but have no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{images.name(index)} cannot be read: {error.strerror}") from error
+        raise DamagedImage(
             f"{images.name(index)} cannot be decoded ({first_line(error)}): replace the file, or "
             "leave out up to N such files with --skip-damaged N"
         ) from error
 
 
 def find_damaged(images: EncodedImages, on_progress: Callable[[int, int], None]) -> np.ndarray:
-    """The indices of images that cannot be decoded, int64, after decoding all of them."""
+    """The indices of images that cannot be decoded, int64, after decoding all of them.
+
+    Raises:
+      UserError: a file cannot be read, which says nothing of what is in it.
+    """
 
     def is_damaged(index: int) -> bool:
         try:
             take_view(images, index, 1, _whole)
-        except UserError:
+        except DamagedImage:
             return True
         return False
 

@@ -1,5 +1,7 @@
 """Where images come from: the table of sources, and the options that choose among them."""
 
+import hashlib
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -119,20 +121,26 @@ def load_dataset(
 def _leave_out_damaged(dataset: Dataset, limit: int, on_progress: OnProgress) -> Dataset:
     """The data set without the files that cannot be decoded, each named in a warning.
 
-    They are looked for if some may be left out, once: the cache remembers them.
+    They are looked for if some may be left out, once for each copy: the cache remembers them, and
+    later starts decode those again, since they may have been replaced.
 
     Raises:
-      UserError: there are more than that.
+      UserError: there are more than that, or a file cannot be read.
     """
     splits = {"train": dataset.train, "test": dataset.test}
     files = {n: s.images for n, s in splits.items() if isinstance(s.images, EncodedImages)}
     if not limit or not files:
         return dataset
-    damaged = cached_arrays(
+    copies = b"".join(os.fsencode(images.root.resolve()) + b"\0" for images in files.values())
+    suspects = cached_arrays(
         f"{dataset.name}-damaged",
-        dataset.fingerprint(),
+        hashlib.sha256(copies + dataset.fingerprint().encode()).hexdigest(),
         lambda: {name: find_damaged(images, on_progress) for name, images in files.items()},
     )
+    damaged = {
+        name: suspects[name][find_damaged(images[suspects[name]], lambda *_: None)]
+        for name, images in files.items()
+    }
     names = [files[name].name(index) for name in files for index in damaged[name].tolist()]
     if len(names) > limit:
         raise UserError(

@@ -1,10 +1,12 @@
 """ImageNet and other pictures in classes: their classes, their list, and damaged files."""
 
+import errno
 import os
 import shutil
 import warnings
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,10 +170,17 @@ def test_damaged_files_are_left_out_as_if_they_were_not_there(tmp_path, monkeypa
     assert left.left_out == tuple(map(str, bad))
     assert (len(left.train), len(left.test)) == (IMAGES["train"] - 2, IMAGES["test"] - 1)
 
-    # Next time nothing is decoded to find them.
-    monkeypatch.setattr(pictures, "take_view", lambda *_: pytest.fail("decoded again"))
+    # Next time no others are decoded to find them.
+    decode, decoded = pictures.take_view, []
+
+    def recorded(images: EncodedImages, index: int, *others: Any) -> np.ndarray:
+        decoded.append(images.name(index))
+        return decode(images, index, *others)
+
+    monkeypatch.setattr(pictures, "take_view", recorded)
     with pytest.warns(UserWarning, match="left out"):
         assert load_with(root, skip_damaged=5).fingerprint() == left.fingerprint()
+    assert sorted(decoded) == sorted(map(str, bad))
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
     for path in bad:
@@ -191,6 +200,64 @@ def test_more_damaged_files_than_allowed_are_an_error(tmp_path):
         load_with(root, skip_damaged=1)
     assert str(first) in str(e.value)
     assert str(second) in str(e.value)
+
+
+def test_a_picture_that_was_repaired_is_used_again(tmp_path):
+    root = write_folders(tmp_path, make_splits())
+    before = load_with(root)
+    first, second = (sorted(root.glob("train/*/*"))[number] for number in (1, 8))
+    whole = first.read_bytes()
+    damage(root, 1, 8)
+    with pytest.warns(UserWarning, match="left out"):
+        assert load_with(root, skip_damaged=2).left_out == (str(first), str(second))
+    first.write_bytes(whole)
+    with pytest.warns(UserWarning, match="left out"):
+        after = load_with(root, skip_damaged=2)
+    assert after.left_out == (str(second),)
+    assert names(after.train) == [name for name in names(before.train) if name != str(second)]
+
+
+def test_a_copy_of_the_same_names_and_sizes_is_looked_through_by_itself(tmp_path):
+    one, other = (write_folders(tmp_path / name, make_splits()) for name in ("one", "other"))
+    for root, number in ((one, 0), (other, 5)):
+        path = sorted(root.glob("train/*/*"))[number]
+        path.write_bytes(bytes(path.stat().st_size))
+        with pytest.warns(UserWarning, match="left out"):
+            assert load_with(root, skip_damaged=1).left_out == (str(path),)
+
+
+def open_none(*_: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("reason", ["No such file", "Too many open files"])
+def test_a_file_that_cannot_be_opened_is_not_taken_for_damaged(reason, tmp_path, monkeypatch):
+    root = write_folders(tmp_path, make_splits())
+    path = next(root.glob("train/*/*"))
+    load_with(root)  # makes the list
+    with monkeypatch.context() as patch:
+        if reason == "No such file":
+            times = path.parent.stat()
+            hidden = path.rename(tmp_path / "hidden")
+            os.utime(path.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+        else:
+            hidden = path
+            patch.setattr(pictures.os, "open", open_none)
+        with pytest.raises(UserError, match=rf"\.JPEG cannot be read: {reason}"):
+            load_with(root, skip_damaged=IMAGES["train"] + IMAGES["test"])
+    hidden.rename(path)
+    assert load_with(root, skip_damaged=1).left_out == ()
+
+
+def test_a_missing_library_is_no_damage(tmp_path, monkeypatch):
+    def import_nothing() -> None:
+        raise UserError("tensorflow is not installed")
+
+    root = write_folders(tmp_path, make_splits())
+    monkeypatch.setattr(pictures, "import_tensorflow", import_nothing)
+    with pytest.raises(UserError, match=r"^tensorflow is not installed$"):
+        load_with(root, skip_damaged=IMAGES["train"] + IMAGES["test"])
 
 
 def test_whole_sets_lose_nothing_to_skip_damaged(tmp_path):
