@@ -12,11 +12,13 @@ import numpy as np
 
 from jaxresnet.data.cache import cached_arrays, digest_of_files
 from jaxresnet.data.dataset import Dataset, OnProgress, Source, Split, Wanted, not_found
-from jaxresnet.data.picture_layouts import LAYOUTS, ClassFolders, PictureLayout
+from jaxresnet.data.picture_layouts import ClassFolders, PictureLayout
 from jaxresnet.data.pictures import EncodedImages
 from jaxresnet.data.tensorflow import import_tfds
+from jaxresnet.data.tfds_records import TfdsRecords
 from jaxresnet.errors import UserError
 
+_LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
 _CLASSES = 1_000  # of ImageNet
 _ACCEPTED = (
     "class folders (train/<class>/*.JPEG and val/<class>/*.JPEG), Kaggle's tree "
@@ -79,7 +81,7 @@ class Pictures(Source):
         )
 
     def _find(self, directory: Path) -> PictureLayout:
-        for layout in LAYOUTS:
+        for layout in _LAYOUTS:
             if found := layout.find(directory):
                 return found
         raise not_found(self.title, directory, _ACCEPTED)

@@ -1,29 +1,23 @@
-"""The layouts in which people keep pictures sorted into classes: each finds and lists itself."""
+"""Layouts of images in classes, each of which finds and lists itself: folders of files."""
 
 import csv
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from jaxresnet.data.dataset import OnProgress
-from jaxresnet.data.tensorflow import import_tensorflow, import_tfds
-from jaxresnet.errors import UserError, first_line
+from jaxresnet.errors import UserError
 
 # torchvision.datasets.ImageFolder's.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_TEST_NAMES = ("val", "validation", "test")
+TEST_NAMES = ("val", "validation", "test")
 # Beside or above the folder CLS-LOC, in Kaggle's copy.
 _SOLUTION, _CLASS_NAMES = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
-_TFDS_NAME, _TFDS_INFO = "imagenet2012", "dataset_info.json"  # of ImageNet; of any set
-_RECORD_HEADER, _RECORD_FOOTER = 12, 4  # bytes: length and its checksum; the data's checksum
 
 Entry = tuple[str, int, int, str]  # a file's name, offset and length in bytes, class
 _COLUMNS = [("name", object), ("offset", np.int64), ("length", np.int64), ("class", object)]
@@ -121,8 +115,8 @@ class ClassFolders(PictureLayout):
     @property
     def _test(self) -> Path:
         """The folder of evaluation images; the last of its names if there is none."""
-        folders = (self.root / name for name in _TEST_NAMES)
-        return next(filter(Path.is_dir, folders), self.root / _TEST_NAMES[-1])
+        folders = (self.root / name for name in TEST_NAMES)
+        return next(filter(Path.is_dir, folders), self.root / TEST_NAMES[-1])
 
     def _beside(self, name: str) -> Path | None:
         """Kaggle's file of that name: here, or up to where the folder ILSVRC lies."""
@@ -181,109 +175,6 @@ class ClassFolders(PictureLayout):
             if image not in classes:
                 raise UserError(f"{self._test / name} is not in {path}: fetch both again")
             yield f"{self._test.name}/{name}", 0, size, classes[image]
-
-
-@dataclass(frozen=True)
-class TfdsRecords(PictureLayout):
-    """As tensorflow_datasets prepares a set of classified images, in TFRecord files.
-
-    Pictures lie in the records as they were encoded, so that they can be read where they are.
-    """
-
-    title = "TFDS"
-
-    @classmethod
-    def find(cls, directory: Path) -> "TfdsRecords | None":
-        """ImageNet if it is among several sets, else the only one, in its newest version."""
-        sets: dict[str, Path] = {}
-        for pattern in ("", "*/", "*/*/", "*/*/*/"):
-            for path in sorted(directory.glob(f"{pattern}{_TFDS_INFO}")):
-                sets[path.parent.parent.name] = path.parent
-        for name in (_TFDS_NAME, *(sets if len(sets) == 1 else ())):
-            if name in sets:
-                return cls(sets[name])
-        return None
-
-    @property
-    def published(self) -> bool:
-        return self.name() == _TFDS_NAME
-
-    def watched(self) -> list[Path]:
-        return [path for path in self.root.iterdir() if path.is_file()]
-
-    def name(self) -> str:
-        return json.loads((self.root / _TFDS_INFO).read_text(encoding="utf-8"))["name"]
-
-    @cached_property
-    def _info(self) -> tuple[Any, str, str]:
-        """What TFDS says of the set, and under which keys it has an image and its label.
-
-        Raises:
-          UserError: it has none, or is damaged.
-        """
-        tfds = import_tfds()
-        try:
-            info = tfds.builder_from_directory(self.root).info
-            image, label = info.supervised_keys or ("image", "label")
-            features = info.features[image], info.features[label]
-        except Exception as error:  # protobuf, JSON and TFDS each raise errors of their own
-            raise UserError(
-                f"{self.root} cannot be read as a TFDS data set of images and labels: prepare it "
-                f"again, or choose another ({first_line(error)})"
-            ) from error
-        for feature, kind in zip(features, ("Image", "ClassLabel"), strict=True):
-            if not isinstance(feature, getattr(tfds.features, kind)):
-                raise UserError(
-                    f"{self.root} is a TFDS data set of other things than images in classes"
-                )
-        return info, image, label
-
-    def classes(self) -> list[str]:
-        info, _, label = self._info
-        return info.features[label].names
-
-    def entries(self, on_progress: OnProgress) -> Iterator[tuple[str, Iterable[Entry]]]:
-        (info, *keys), names = self._info, dict(enumerate(self.classes()))
-        test = next((name for name in _TEST_NAMES if name in info.splits), None)
-        if test is None or "train" not in info.splits:
-            raise UserError(
-                f"{self.root} has the splits {', '.join(info.splits)}: expected train, and "
-                "validation or test"
-            )
-        splits = {"train": info.splits["train"], "test": info.splits[test]}
-        total, done = sum(split.num_examples for split in splits.values()), count(1)
-
-        def entries(split: Any) -> Iterator[Entry]:
-            for shard in sorted(split.filenames):
-                for name, offset, length, label in self._in_shard(shard, *keys):
-                    yield name, offset, length, names.get(label, str(label))
-                    on_progress(next(done), total)
-
-        for name, split in splits.items():
-            yield name, entries(split)
-
-    def _in_shard(
-        self, shard: str, image_key: str, label_key: str
-    ) -> Iterator[tuple[str, int, int, int]]:
-        """Name, offset and length of its pictures, and their labels."""
-        tf = import_tensorflow()
-        position = 0
-        try:
-            for record in tf.data.TFRecordDataset(str(self.root / shard)).as_numpy_iterator():
-                features = tf.train.Example.FromString(record).features.feature
-                image = features[image_key].bytes_list.value[0]
-                (label,) = features[label_key].int64_list.value
-                offset = position + _RECORD_HEADER + record.index(image)
-                yield shard, offset, len(image), label
-                position += _RECORD_HEADER + len(record) + _RECORD_FOOTER
-        except (tf.errors.OpError, ValueError, IndexError) as error:
-            raise UserError(
-                f"{self.root / shard} cannot be read as TFRecords of encoded images: prepare the "
-                f"data set again ({first_line(error)})"
-            ) from error
-
-
-LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -96,10 +96,34 @@ def test_imagenet_is_found_among_other_tfds_sets(tmp_path):
         write_tfds(tmp_path / "usual", splits, name=name)
     assert "imagenet2012" in load(None).location
     assert "imagenet2012" in load(tmp_path / "usual").location
-    shutil.rmtree(tmp_path / "usual" / "imagenet2012")
-    write_tfds(tmp_path / "usual", splits, name="another")
-    with pytest.raises(UserError, match=r"holds another, .*\n.* the directory of a data set"):
-        load(tmp_path / "usual")
+
+
+def test_one_of_several_tfds_sets_must_be_given(tmp_path):
+    splits = make_splits()
+    for variant in ("imagenette", "imagewang"):
+        write_tfds(tmp_path / variant, splits, name="full-size")
+    names_of_both = r"\(imagenette/full-size, imagewang/full-size\)"
+    with pytest.raises(UserError, match=rf"several .* {names_of_both}.* --data-dir .*imagenette/"):
+        load(tmp_path)
+    for variant in ("imagenette", "imagewang"):
+        assert f"{variant}/full-size/5.1.0" in load(tmp_path / variant / "full-size").location
+
+
+def test_prepared_sets_side_by_side_are_told_apart(tmp_path):
+    for name in ("p256", "p320"):
+        write_tfds(tmp_path / "of TFDS", make_splits(), name=name)
+        (tmp_path / "of TFDS" / name / "5.1.0").rename(tmp_path / name)
+    shutil.rmtree(tmp_path / "of TFDS")
+    with pytest.raises(UserError, match=r"several .* \(p256, p320\).* --data-dir .*p256"):
+        load(tmp_path)
+    assert load(tmp_path / "p320", FOLDERS).title == "p320 images"
+
+
+def test_the_newest_version_is_the_one_of_the_greatest_number(tmp_path):
+    root = write_tfds(tmp_path, make_splits()) / "imagenet2012"
+    for version in ("10.0.0", "9.12.0"):
+        shutil.copytree(root / "5.1.0", root / version)
+    assert "imagenet2012/10.0.0" in load(tmp_path).location
 
 
 def test_other_files_and_empty_classes_do_not_matter(tmp_path):
