@@ -31,7 +31,8 @@ def digest_of_files(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
-        digest.update(f"{file.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        line = f"{file.absolute()}|{status.st_size}|{status.st_mtime_ns}\n"
+        digest.update(os.fsencode(line))
     return digest.hexdigest()
 
 

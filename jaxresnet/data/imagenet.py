@@ -48,7 +48,7 @@ class Pictures(Source):
             titles = layout.class_names()
         except OSError as error:
             raise UserError(f"{directory} cannot be read: {error}") from error
-        classes: list[str] = [name.decode() for name in arrays["classes"].tolist()]
+        classes: list[str] = [os.fsdecode(name) for name in arrays["classes"].tolist()]
 
         def split(name: str) -> Split:
             files = (arrays[f"{name}_{part}"] for part in ("names", "offsets", "lengths"))
@@ -97,7 +97,7 @@ class Pictures(Source):
                     f"{', '.join(unknown[:3])}: add --data folders for images of any classes"
                 )
             classes = classes if unknown else imagenet
-        names = np.array([name.encode() for name in classes])
+        names = np.array([os.fsencode(name) for name in classes])
         return {"classes": names, **layout.read(classes, on_progress)}
 
 

@@ -57,12 +57,12 @@ class EncodedImages:
 
     def name(self, index: int) -> str:
         """For messages: the file's path, and the place of the image in a file of many."""
-        path = self.root / self.names[index].decode(errors="surrogateescape")
+        path = self.root / os.fsdecode(self.names[index])
         offset = self.offsets[index]
         return f"{path} at byte {offset:,}" if offset else str(path)
 
     def read(self, index: int) -> bytes:
-        path = self.root / self.names[index].decode(errors="surrogateescape")
+        path = self.root / os.fsdecode(self.names[index])
         # Workers would wait for each other at each of the many calls of Python's file objects.
         file = os.open(path, os.O_RDONLY)
         try:

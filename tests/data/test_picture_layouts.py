@@ -1,6 +1,8 @@
 """Pictures in classes from every layout, and what happens to copies that are not whole."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,20 @@ def test_files_may_have_any_name(name, tmp_path):
     train = load(root).train
     assert str(path) in names(train)
     assert path.read_bytes() in contents(train)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_classes_and_files_may_have_names_that_are_no_utf_8(tmp_path):
+    root = write_folders(tmp_path / "data", make_splits())
+    name = os.fsdecode(b"Gr\xfcn")  # Latin-1
+    for split in ("train", "val"):
+        (root / split / CLASSES[0]).rename(root / split / name)
+    path = next((root / "train" / name).iterdir()).rename(root / "train" / name / f"{name}.jpg")
+    for _ in range(2):  # the list, and its copy in the cache
+        dataset = load(root, FOLDERS)
+        assert dataset.class_ids == (name, *CLASSES[1:])
+        assert str(path) in names(dataset.train)
+        assert path.read_bytes() in contents(dataset.train)
 
 
 def remove(*parts: str):
