@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,10 @@ class Source(ABC):
       mean, std: by channel, of pixels from 0 to 1; images are normalised by them.
       image_size: pixels a side of what the network gets, unless asked for otherwise.
       sizes: how many images are in "train" and in "test"; empty if there can be any number.
+      in_files: whether images are decoded when they are needed; else they are in memory.
     """
+
+    in_files: ClassVar[bool] = False
 
     title: str
     mean: tuple[float, float, float]

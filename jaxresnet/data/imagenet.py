@@ -36,6 +36,7 @@ class Pictures(Source):
         has an output for each, whichever part it sees.
     """
 
+    in_files = True
     name: str
     is_imagenet: bool
 

@@ -92,9 +92,11 @@ def load_dataset(
     """Loads the images asked for; `warn` is told if "auto" falls back to the built-in ones.
 
     Raises:
-      UserError: the data are not available, are damaged, or fewer than asked for.
+      UserError: the data are not available, are damaged, or fewer than asked for, or options are
+        for images in files and these are in memory.
     """
     name = _PREFERRED if options.data == "auto" else options.data
+    _check_decoding(options, SOURCES[name])
     wanted = options.train_images, options.eval_images
     try:
         dataset = SOURCES[name].load(options.data_dir, wanted, on_progress)
@@ -116,6 +118,17 @@ def load_dataset(
     train = prepared(dataset.train, options.train_images, "train_images")
     test = prepared(dataset.test, options.eval_images, "eval_images")
     return replace(dataset, train=train, test=test)
+
+
+def _check_decoding(options: ImageOptions, source: Source) -> None:
+    """Raises UserError for options about decoding where nothing is decoded."""
+    for name in ("skip_damaged", "decode"):
+        value = getattr(options, name)
+        if not source.in_files and value != getattr(ImageOptions(), name):
+            raise UserError(
+                f"{flag(name)} {value} is for images in files, but {source.title} are in memory: "
+                "leave it out"
+            )
 
 
 def _leave_out_damaged(dataset: Dataset, limit: int, on_progress: OnProgress) -> Dataset:

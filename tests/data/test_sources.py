@@ -83,6 +83,16 @@ def test_smaller_splits_are_fixed_mixtures(name, tmp_path):
     assert first.fingerprint() == again.fingerprint()
 
 
+@pytest.mark.parametrize("name", ["auto", "cifar10", "synthetic"])
+@pytest.mark.parametrize(("option", "value"), [("decode", "fast"), ("skip_damaged", 1)])
+def test_options_about_decoding_are_for_images_in_files(name, option, value, monkeypatch):
+    monkeypatch.setattr(type(SMALL), "load", lambda *_: pytest.fail("loaded"))
+    flag = f"--{option.replace('_', '-')}"
+    title = SOURCES["cifar10" if name == "auto" else name].title
+    with pytest.raises(UserError, match=f"^{flag} {value} is .*, but {title} are in memory: leave"):
+        load(replace_options(ImageOptions(name), **{option: value}))
+
+
 @pytest.mark.parametrize("option", ["train_images", "eval_images"])
 def test_more_images_than_there_are_are_refused(option, tmp_path):
     root = write("class folders", tmp_path)

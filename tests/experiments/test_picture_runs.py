@@ -69,3 +69,12 @@ def test_what_pictures_cannot_have_is_refused_before_the_training(tmp_path, caps
         assert f"{option} {value}" in error
         assert "Traceback" not in error
         assert not (tmp_path / "run").exists()
+
+
+def test_options_about_files_are_refused_for_images_in_memory(tmp_path, capsys):
+    arguments = ["--data", "synthetic", "--out", tmp_path / "run"]
+    for option, value in (("--decode", "fast"), ("--skip-damaged", "3")):
+        assert command(c1_training.main, *arguments, option, value) == 2
+        error = capsys.readouterr().err
+        assert f"{option} {value} is for images in files, but synthetic images are in" in error
+        assert not (tmp_path / "run").exists()
