@@ -3,98 +3,20 @@
 All loaders give the same batches, bit for bit, whatever their workers: see augment.py.
 """
 
-import math
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
-from jaxresnet import platform
-from jaxresnet.data.augment import (
-    AUGMENTATIONS,
-    JAX,
-    Arrays,
-    Augmentation,
-    plan_epoch,
-    sees_pictures,
-)
+from jaxresnet.data.augment import AUGMENTATIONS, JAX, Arrays, Augmentation, sees_pictures
 from jaxresnet.data.dataset import Batch, Split
-from jaxresnet.data.pictures import take_view
+from jaxresnet.data.loader_base import HostLoader, Loader, WorkerOptions, describe_workers
+from jaxresnet.data.picture_loader import PictureLoader
 from jaxresnet.data.tensorflow import import_tensorflow
 from jaxresnet.errors import UserError
-from jaxresnet.options import one_of, option, plural, unpublished
-from jaxresnet.random import generator
-
-Workers = int | Literal["auto"]
-
-_ALIGNMENT = 64  # bytes, of arrays that XLA need not copy
-_PART = 16  # pictures of a batch that a worker takes at a time, so that all end it together
-
-
-def describe_workers(workers: Workers) -> str:
-    """0 workers, 1 worker, auto workers."""
-    return "auto workers" if workers == "auto" else plural(workers, "worker")
-
-
-@dataclass(eq=False)
-class Loader(ABC):
-    """Turns (epoch, first batch) into what `read`, a part of the step, makes a batch of.
-
-    Attributes:
-      has_workers: whether --workers and --prefetch mean something to it.
-    """
-
-    has_workers: ClassVar[bool]
-    split: Split
-    augmentation: Augmentation
-    batch_size: int
-    seed: int
-    options: "WorkerOptions"
-
-    @classmethod
-    def check(cls, split: Split, augmentation: Augmentation) -> None:
-        """Raises UserError if it cannot serve them."""
-        sees_pictures(augmentation, split)
-
-    def remaining(self, epoch: int, first_batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """From `first_batch` of the epoch on, the images' indices in order, and their draws."""
-        plan = plan_epoch(self.augmentation, self.seed, epoch, len(self.split))
-        order = plan.order[first_batch * self.batch_size :]
-        return order, {name: drawn[order] for name, drawn in plan.draws.items()}
-
-    @abstractmethod
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[tuple[Any, ...]]:
-        """The arguments of `read` for each batch from `first_batch` on, the last one short."""
-
-    @abstractmethod
-    def arguments(self, size: int) -> tuple[Any, ...]:
-        """Shapes and dtypes of the arguments of `read` for a batch of that many images."""
-
-    @abstractmethod
-    def read(self, *args: Any, **kwargs: Any) -> Batch:
-        """A pure function, traced into the training step."""
-
-
-class HostLoader(Loader):
-    """Batches made on the host, by as many threads as asked for.
-
-    Images stay uint8 until they are on the device, a quarter of the bytes.
-    """
-
-    has_workers = True
-
-    def arguments(self, size: int) -> tuple[Any, ...]:
-        images = jax.ShapeDtypeStruct((size, *(self.split.image_size,) * 2, 3), np.uint8)
-        return images, jax.ShapeDtypeStruct((size,), np.int32)
-
-    def read(self, images: jax.Array, labels: jax.Array) -> Batch:
-        return Batch(images, labels)
+from jaxresnet.options import one_of, option, unpublished
 
 
 @dataclass(eq=False)
@@ -145,71 +67,6 @@ class TfDataLoader(HostLoader):
 
 
 @dataclass(eq=False)
-class PictureLoader(HostLoader):
-    """Batches of views of pictures, each batch shared out among the workers.
-
-    They are threads, for decoders let go of Python.
-    """
-
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        order, _ = self.remaining(epoch, first_batch)
-        return self._batches(epoch, order)
-
-    def in_order(self) -> Iterator[Batch]:
-        """All images once, the last batch short."""
-        return self._batches(0, np.arange(len(self.split)))
-
-    def _batches(self, epoch: int, order: np.ndarray) -> Iterator[Batch]:
-        workers = self.options.workers
-        pool = ThreadPoolExecutor(platform.cpu_threads() if workers == "auto" else workers or 1)
-        ahead = self.options.prefetch + 1 if workers else 0
-
-        def begin(start: int) -> tuple[Batch, list[Future[None]]]:
-            """A batch, and the parts of it that are not there yet."""
-            indices = order[start : start + self.batch_size]
-            images = _aligned_pixels(len(indices), *(self.split.image_size,) * 2, 3)
-            batch = Batch(images, self.split.labels[indices])
-            if workers == 0:
-                self._take_views(images, indices, epoch)
-                return batch, []
-            parts = [slice(i, i + _PART) for i in range(0, len(indices), _PART)]
-            take = self._take_views
-            return batch, [pool.submit(take, images[p], indices[p], epoch) for p in parts]
-
-        def finish(batch: Batch, parts: list[Future[None]]) -> Batch:
-            for part in parts:
-                part.result()
-            return batch
-
-        begun: deque[tuple[Batch, list[Future[None]]]] = deque()
-        try:
-            for start in range(0, len(order), self.batch_size):
-                begun.append(begin(start))
-                if len(begun) > ahead:
-                    yield finish(*begun.popleft())
-            for each in begun:
-                yield finish(*each)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _take_views(self, images: np.ndarray, indices: np.ndarray, epoch: int) -> None:
-        """Fills in images (n, size, size, 3)."""
-        view, size = self.augmentation.view, self.split.image_size
-        assert view is not None
-        for image, index in zip(images, indices.tolist(), strict=True):
-            draw = generator("view", self.seed, epoch, index)
-            image[:] = take_view(self.split.images, index, size, partial(view, draw))
-
-
-def _aligned_pixels(*shape: int) -> np.ndarray:
-    """Uninitialised uint8, which a CPU's device takes as it is; what lies elsewhere it copies."""
-    size = math.prod(shape)
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].reshape(shape)
-
-
-@dataclass(eq=False)
 class ResidentLoader(Loader):
     """Batches cut by the training step from uint8 images on the device (150 MB for CIFAR-10)."""
 
@@ -249,17 +106,6 @@ class ResidentLoader(Loader):
 
 
 LOADERS: dict[str, type[Loader]] = {"tfdata": TfDataLoader, "resident": ResidentLoader}
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How the host makes batches: this changes the speed, and never the result."""
-
-    workers: Workers = option(2, affects="time", published=False, says=describe_workers, at_least=0)
-    """Threads that make batches for the tfdata loader. 0: in line. auto: it chooses."""
-    prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)
-    """Finished batches that the tfdata loader keeps ready besides those that its workers make;
-    none with 0 workers."""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,8 @@ import pytest
 from jaxresnet.data.augment import AUGMENTATIONS, JAX, plan_epoch
 from jaxresnet.data.dataset import Split
 from jaxresnet.data.imagenet import FOLDERS
-from jaxresnet.data.loaders import (
-    LOADERS,
-    Loader,
-    LoaderOptions,
-    WorkerOptions,
-    Workers,
-    eval_batches,
-)
+from jaxresnet.data.loader_base import Loader, Workers
+from jaxresnet.data.loaders import LOADERS, LoaderOptions, WorkerOptions, eval_batches
 from jaxresnet.data.pictures import take_view
 from jaxresnet.data.views import centre_crop, random_resized_crop
 from jaxresnet.errors import UserError
