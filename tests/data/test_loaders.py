@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from jaxresnet.data import picture_loader
 from jaxresnet.data.augment import AUGMENTATIONS, JAX, plan_epoch
 from jaxresnet.data.dataset import Split
 from jaxresnet.data.imagenet import FOLDERS
@@ -132,6 +136,57 @@ def test_evaluation_of_pictures_is_in_order_and_padded(pictures, workers):
     np.testing.assert_array_equal(labels, pictures.labels)
     for index, image in enumerate(images):
         np.testing.assert_array_equal(image, take_view(pictures.images, index, SEEN, centre_crop))
+
+
+@pytest.mark.parametrize("workers", [1, 3, "auto"])
+def test_as_many_pictures_are_read_at_once_as_there_are_workers(split, workers, monkeypatch):
+    """auto: as there are cores."""
+    monkeypatch.setattr(picture_loader.platform, "cpu_threads", lambda: 4)
+    count = 4 if workers == "auto" else workers
+    together, reading, most = Barrier(count, timeout=30), set[int](), list[int]()
+
+    def take_view(images: np.ndarray, index: int, *_: Any) -> np.ndarray:
+        reading.add(index)
+        most.append(len(reading))
+        together.wait()  # raises if too few workers come
+        reading.remove(index)
+        return images[index]
+
+    monkeypatch.setattr(picture_loader, "take_view", take_view)
+    images = split.choose(np.arange(count * 48))
+    loader = LoaderOptions(workers=workers).create(images, CROP, len(images), SEED)
+    ((pixels, labels),) = loader.epoch(EPOCH)
+    np.testing.assert_array_equal(pixels, images.pixels[labels])
+    assert max(most) == count
+
+
+@pytest.mark.parametrize(
+    ("workers", "prefetch", "ahead"), [(0, 5, 0), (1, 0, 1), (1, 2, 3), (2, 2, 3), ("auto", 4, 5)]
+)
+def test_no_more_batches_are_begun_than_prefetch_and_one(
+    split, workers, prefetch, ahead, monkeypatch
+):
+    read: list[int] = []
+
+    def take_view(images: np.ndarray, index: int, *_: Any) -> np.ndarray:
+        read.append(index)
+        return images[index]
+
+    monkeypatch.setattr(picture_loader, "take_view", take_view)
+    loader = LoaderOptions(workers=workers, prefetch=prefetch).create(split, CROP, 10, SEED)
+    batches = loader.epoch(EPOCH)
+    for number in range(1, 4):
+        next(batches)
+        expected, deadline = 10 * (number + ahead), time.monotonic() + 30
+        while len(read) < expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.03)  # for what should not come
+        assert len(read) == expected
+
+
+def test_batches_of_pictures_begin_where_a_device_takes_them_as_they_are(pictures):
+    batches = list(LoaderOptions().create(pictures, CROP, 1, SEED).epoch(EPOCH))
+    assert {np.asarray(images).ctypes.data % 64 for images, _ in batches} == {0}
 
 
 @pytest.mark.parametrize("workers", [0, 2, "auto"])

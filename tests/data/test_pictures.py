@@ -2,13 +2,15 @@
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxresnet.data.pictures import take_view
-from jaxresnet.data.views import View, centre_crop, random_resized_crop
+from jaxresnet.data.tensorflow import import_tensorflow
+from jaxresnet.data.views import Box, View, centre_crop, random_resized_crop
 from jaxresnet.errors import UserError
 from jaxresnet.random import generator
 from tests.data.picture_copies import as_file, encode, resampled, smooth_image
@@ -110,6 +112,28 @@ def test_fast_decoding_is_near_exact_decoding(size, tmp_path):
     # Evaluation is exact all the same.
     centre = take_view(exact, 0, size, centre_crop)
     np.testing.assert_array_equal(take_view(fast, 0, size, centre_crop), centre)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [(56, 8), (57, 4), (112, 4), (113, 2), (225, 2), (226, 1), (900, 1)]
+)
+def test_fast_decoding_is_at_the_smallest_scale_that_has_enough_pixels(
+    size, scale, tmp_path, monkeypatch
+):
+    raw_ops, decoded = import_tensorflow().raw_ops, []
+    decode = raw_ops.DecodeAndCropJpeg
+
+    def recorded(**options: Any) -> Any:
+        decoded.append(decode(**options))
+        return decoded[-1]
+
+    monkeypatch.setattr(raw_ops, "DecodeAndCropJpeg", recorded)
+    exact = as_file(encode(smooth_image(608, 450)), tmp_path)
+    for images in (replace(exact, fast=True), exact):
+        box = Box(0, 0, 608, 450)
+        take_view(images, 0, size, lambda *_, box=box: View(box, box))
+    assert [pixels.shape[1] for pixels in decoded] == [608 // scale, 608]
+    assert [pixels.shape[0] for pixels in decoded] == [pytest.approx(450 / scale, abs=1), 450]
 
 
 COLOURS = smooth_image(300, 200)
