@@ -8,11 +8,20 @@ import pytest
 from PIL import Image
 
 from experiments import prepare_images
-from jaxresnet.data.dataset import Dataset, Split
+from jaxresnet.data.dataset import Dataset
+from jaxresnet.data.imagenet import FOLDERS
 from jaxresnet.data.pictures import EncodedImages
-from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.data.tensorflow import import_tfds
-from tests.data.small_pictures import CLASSES, write_pictures
+from tests.data import picture_copies
+from tests.data.picture_copies import (
+    CLASSES,
+    IMAGES,
+    SIZES,
+    contents,
+    encode,
+    make_splits,
+    write_folders,
+)
 from tests.experiments.running import command
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow_datasets")
@@ -22,10 +31,9 @@ SHORT_SIDE = 48
 
 @pytest.fixture
 def originals(tmp_path, monkeypatch) -> Path:
-    """Six pictures to train on, written as records of two."""
+    """Their prepared copies are written as records of two."""
     monkeypatch.setattr(prepare_images, "_IMAGES_IN_RECORD", 2)
-    write_pictures(tmp_path / "originals")
-    return tmp_path / "originals"
+    return write_folders(tmp_path / "originals", make_splits())
 
 
 def prepare(originals: Path, *arguments: object) -> int:
@@ -38,13 +46,7 @@ def prepare(originals: Path, *arguments: object) -> int:
 
 
 def load(directory: Path) -> Dataset:
-    options = ImageOptions("folders", directory)
-    return load_dataset(options, on_progress=lambda *_: None, warn=pytest.fail)
-
-
-def encoded(split: Split) -> list[bytes]:
-    assert isinstance(split.images, EncodedImages)
-    return [split.images.read(index) for index in range(len(split))]
+    return picture_copies.load(directory, FOLDERS)
 
 
 def test_labels_and_order_are_kept_and_pictures_are_smaller(originals):
@@ -54,7 +56,7 @@ def test_labels_and_order_are_kept_and_pictures_are_smaller(originals):
     assert not after.published
     for old, new in ((before.train, after.train), (before.test, after.test)):
         np.testing.assert_array_equal(new.labels, old.labels)
-        for old_data, new_data in zip(encoded(old), encoded(new), strict=True):
+        for old_data, new_data in zip(contents(old), contents(new), strict=True):
             picture = Image.open(io.BytesIO(old_data))
             shorter = min(picture.size)
             if shorter <= SHORT_SIDE:
@@ -62,10 +64,7 @@ def test_labels_and_order_are_kept_and_pictures_are_smaller(originals):
                 continue
             size = (picture.width * SHORT_SIDE // shorter, picture.height * SHORT_SIDE // shorter)
             expected = picture.resize(size, Image.Resampling.BILINEAR)
-            prepared = Image.open(io.BytesIO(new_data))
-            assert (prepared.format, prepared.size) == ("JPEG", size)
-            difference = np.abs(np.asarray(prepared, np.float64) - np.asarray(expected))
-            assert difference.mean() < 2
+            assert new_data == encode(expected, quality=90)
 
 
 def test_tfds_reads_the_set_and_knows_what_it_was_made_from(originals):
@@ -73,16 +72,16 @@ def test_tfds_reads_the_set_and_knows_what_it_was_made_from(originals):
     builder = import_tfds().builder_from_directory(originals.with_name("prepared"))
     splits = builder.info.splits
     assert {name: (s.num_examples, s.num_shards) for name, s in splits.items()} == {
-        "train": (6, 3),
-        "validation": (2, 1),
+        "train": (IMAGES["train"], IMAGES["train"] / 2),
+        "validation": (IMAGES["test"], IMAGES["test"] / 2),
     }
     for part in (str(originals), "48 pixels", "quality 80"):
         assert part in builder.info.description
     pictures = builder.as_dataset(split="validation", as_supervised=True).as_numpy_iterator()
-    assert [(image.shape, label) for image, label in pictures] == [
-        ((48, 48, 3), 0),
-        ((48, 48, 3), 1),
-    ]
+    seen = [(min(image.shape[:2]), label) for image, label in pictures]
+    shorter = [min(Image.open(io.BytesIO(each.content)).size) for each in make_splits()["test"]]
+    labels = np.repeat(range(len(CLASSES)), SIZES["test"]).tolist()
+    assert seen == [*zip([min(side, SHORT_SIDE) for side in shorter], labels, strict=True)]
 
 
 def test_an_interrupted_start_is_continued(originals, monkeypatch, capsys):
@@ -95,7 +94,7 @@ def test_an_interrupted_start_is_continued(originals, monkeypatch, capsys):
         return shrink(images, index, **options)
 
     assert prepare(originals) == 0
-    at_once = [*encoded(load(prepared).train), *encoded(load(prepared).test)]
+    at_once = [*contents(load(prepared).train), *contents(load(prepared).test)]
     prepared.rename(prepared.with_name("at once"))
     monkeypatch.setattr(prepare_images, "shrink", interrupted)
     monkeypatch.setattr(prepare_images.platform, "cpu_threads", lambda: 1)
@@ -105,19 +104,20 @@ def test_an_interrupted_start_is_continued(originals, monkeypatch, capsys):
     assert "--quality: 90 there, 80 now" in capsys.readouterr().err
     assert prepare(originals) == 0
     assert calls.count(0) == calls.count(1) == 2  # once of each split
-    assert [*encoded(load(prepared).train), *encoded(load(prepared).test)] == at_once
+    assert [*contents(load(prepared).train), *contents(load(prepared).test)] == at_once
     assert prepare(originals) == 2
     assert "prepared exists: choose another name" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:left out")
 def test_a_damaged_file_is_named_or_left_out(originals, capsys):
-    damaged = originals / "train" / "dog" / "1.jpg"
+    damaged = sorted((originals / "train" / CLASSES[1]).iterdir())[1]
     damaged.write_bytes(damaged.read_bytes()[:400])
     assert prepare(originals) == 2
     assert f"{damaged} cannot be decoded" in capsys.readouterr().err
     assert prepare(originals, "--fresh", "--skip-damaged", 1) == 0
-    assert load(originals.with_name("prepared")).train.labels.tolist() == [0, 0, 0, 1, 1]
+    labels = load(originals.with_name("prepared")).train.labels.tolist()
+    assert labels == [0] * 4 + [1] * 3 + [2] * 4
 
 
 @pytest.mark.parametrize(
