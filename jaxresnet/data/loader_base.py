@@ -25,7 +25,8 @@ class WorkerOptions:
     """How the host makes batches: this changes the speed, and never the result."""
 
     workers: Workers = option(2, affects="time", published=False, says=describe_workers, at_least=0)
-    """Threads that make batches for the tfdata loader. 0: in line. auto: it chooses."""
+    """Threads that make batches for the tfdata loader. 0: in line. auto: tf.data chooses; for
+    images in files, one for each core."""
     prefetch: int = option(2, affects="time", published=False, says="prefetch {}", at_least=0)
     """Finished batches that the tfdata loader keeps ready besides those that its workers make;
     none with 0 workers."""

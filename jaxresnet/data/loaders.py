@@ -77,7 +77,7 @@ class ResidentLoader(Loader):
         if sees_pictures(augmentation, split):
             raise UserError(
                 "--loader resident keeps images of the network's size on the device: leave it out "
-                "for pictures of any size, and for --augment resized-crop"
+                "for images of any size, and for --augment resized-crop"
             )
 
     def __post_init__(self) -> None:

@@ -106,7 +106,16 @@ def add_class(root: Path) -> None:
     shutil.copy(next(root.glob("train/*/*.JPEG")), folder)
 
 
-@pytest.mark.parametrize("change", [add_picture, remove_picture, rename_picture, add_class])
+def overwrite_picture_and_touch(root: Path) -> None:
+    path = next(root.glob("train/*/*.JPEG"))
+    path.write_bytes(path.read_bytes() + b"\0")
+    path.parent.touch()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [add_picture, remove_picture, rename_picture, add_class, overwrite_picture_and_touch],
+)
 def test_the_list_is_made_anew_when_a_folder_changes(change, tmp_path):
     root = write_folders(tmp_path / "data", make_splits())
     for folder in root.rglob("*"):
