@@ -15,7 +15,7 @@ from jaxresnet.data.sources import ImageOptions, load_dataset
 from jaxresnet.data.views import random_resized_crop
 from jaxresnet.random import generator
 from tests.bench.results import HAS_TORCH, check_outputs, check_spread, fastest, read_results
-from tests.data.small_pictures import write_pictures
+from tests.data.picture_copies import IMAGES, make_splits, write_folders
 from tests.experiments.running import command
 
 TINY = (
@@ -58,14 +58,12 @@ def test_the_loaders_with_workers_are_compared_with_pytorch(directory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    write_pictures(path)
-    return path
+    return write_folders(tmp_path_factory.mktemp("pictures"), make_splits())
 
 
 @pytest.fixture(scope="module")
 def of_pictures(pictures) -> Path:
-    """A run on the six training pictures, seen 32 pixels large."""
+    """A run on the training pictures, seen 32 pixels large."""
     path = pictures / "run"
     options = ("--data", "folders", "--data-dir", pictures, "--image-size", "32")
     options += ("--batch-size", "4", "--rounds", "2", "--workers", "1", "--out", path)
@@ -80,7 +78,7 @@ def test_pictures_are_decoded_exactly_and_fast(of_pictures):
     contestants = {each["name"]: each for each in results["contestants"]}
     assert set(contestants) | set(results["left_out"]) == {*ours, *PYTORCH[1:]}
     for contestant in contestants.values():
-        assert [answer["images"] for answer in contestant["rounds"]] == [6, 6]
+        assert [answer["images"] for answer in contestant["rounds"]] == [IMAGES["train"]] * 2
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed (extra: interop)")
@@ -114,8 +112,8 @@ def test_the_deviation_of_fast_decoding_is_reported(of_pictures, pictures):
 
 
 def test_the_originals_must_be_the_same_images(pictures, tmp_path, capsys):
-    write_pictures(tmp_path)
-    (tmp_path / "train" / "dog" / "0.jpg").unlink()
+    write_folders(tmp_path, make_splits())
+    next(tmp_path.glob("train/*/*")).unlink()
     options = ("--data", "folders", "--data-dir", pictures, "--originals", tmp_path)
     assert command(bench_input.main, *options) == 2
     assert "hold different images" in capsys.readouterr().err
