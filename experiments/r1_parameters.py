@@ -6,7 +6,8 @@ from typing import Any
 from experiments.harness import talk
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
-from experiments.harness.counted_network import CLASSES, IMAGE_SIZE, Network, count_network
+from experiments.harness.counted_network import IMAGE_SIZE, Network, count_network
+from jaxresnet.data.imagenet import CLASSES
 from experiments.harness.counting import CountingSettings, run_counting
 from experiments.harness.published import published
 from experiments.harness.talk_settings import PROTOCOL

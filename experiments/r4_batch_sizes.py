@@ -31,6 +31,7 @@ from experiments.harness.memory_lines import MIB, a6000_memory, fit_line
 from experiments.harness.published import published
 from experiments.harness.run_directory import finish_run
 from experiments.harness.settings import parse_settings
+from experiments.harness.talk_settings import PROTOCOL
 from jaxresnet.errors import UserError
 from jaxresnet.models.resnet import Dtype
 from jaxresnet.optim import OPTIMIZERS
@@ -51,7 +52,7 @@ EXPERIMENT = "r4_batch_sizes"
 SAVINGS: dict[str, tuple[str, Callable[["ComparedOptions"], dict[str, Any]]]] = {
     "none": ("", lambda _: {}),
     "remat": ("remat", lambda _: {"remat": True}),
-    "accumulate": ("accumulated", lambda options: {"accumulate": options.parts}),
+    "accumulate": ("accumulated", lambda options: {"accumulate": options.accumulate_parts}),
 }
 _NONE = "none"
 
@@ -79,7 +80,7 @@ class ComparedOptions:
         (_NONE,), affects="result", distinct=True
     )
     """Ways to save memory: measure with each of these."""
-    parts: int = option(
+    accumulate_parts: int = option(
         4, affects="result", published=False, says="accumulated in {} parts", at_least=2
     )
     """In which --savings accumulate takes a batch, if it has as many images."""
@@ -155,7 +156,7 @@ def report(settings: R4Settings, series: dict[Way, BatchSizes], directory: Path)
         asked="What do memory and the time of an epoch become with larger batches?",
         findings=_findings(every),
         claims=_claims(None if departed else series.get(_TALK)),
-        publisher="the talk",
+        publisher=PROTOCOL.authors,
     )
 
 

@@ -56,7 +56,7 @@ _MEMORY = Setting(
 _DISPATCH = Setting(
     "jax_cpu_enable_async_dispatch",
     False,
-    "a step's memory is free again before the next one starts; tf.data's workers still make "
+    "a step's memory is free again before the next one starts; the loader's workers still make "
     "batches meanwhile",
 )
 _REPORTED_VARIABLES = ("OMP_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")

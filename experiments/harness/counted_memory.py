@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.harness.counted_network import CLASSES
+from jaxresnet.data.imagenet import CLASSES
 from experiments.harness.counting import count_optimizer_state
 from experiments.harness.measured_steps import StepSettings
 from experiments.harness.memory_lines import FLOAT32, MIB, MemoryLine, listed_values, talk_line

@@ -8,11 +8,12 @@ from typing import Any
 
 from experiments.harness.parts import Part, list_parts
 from experiments.harness.published import published
+from jaxresnet.data.imagenet import CLASSES, IMAGENET
 from jaxresnet.models.layers import Conv
 from jaxresnet.models.resnet import MODELS, BasicBlock, Bottleneck
 from jaxresnet.models.summary import Layer, abstract_model, list_layers
 
-IMAGE_SIZE, CLASSES = 224, 1000
+IMAGE_SIZE = IMAGENET.image_size
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from experiments.harness.measured_steps import StepSettings, WorkerSettings, too
 from experiments.harness.published import published
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
+from jaxresnet.data.imagenet import CLASSES
 from jaxresnet.options import parse_options
 from jaxresnet.process_memory import (
     available_memory,
@@ -32,8 +33,6 @@ from jaxresnet.train.accumulation import make_step, step_buffers
 from jaxresnet.train.log import append_json_line
 from jaxresnet.train.state import TrainState, create_state, split_model
 from jaxresnet.train.step import StepFunctions
-
-CLASSES = 1000
 
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's name for it
 

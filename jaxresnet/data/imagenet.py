@@ -19,7 +19,7 @@ from jaxresnet.data.tfds_records import TfdsRecords
 from jaxresnet.errors import UserError
 
 _LAYOUTS: tuple[type[PictureLayout], ...] = (ClassFolders, TfdsRecords)
-_CLASSES = 1_000  # of ImageNet
+CLASSES = 1_000  # of ImageNet
 _ACCEPTED = (
     "class folders (train/<class>/*.JPEG and val/<class>/*.JPEG), Kaggle's tree "
     "(ILSVRC/Data/CLS-LOC), or the directory of a data set that TFDS has prepared"
@@ -58,7 +58,7 @@ class Pictures(Source):
 
         train, test = split("train"), split("test")
         source = self
-        if not self.is_imagenet or len(classes) != _CLASSES:
+        if not self.is_imagenet or len(classes) != CLASSES:
             source = replace(self, title=f"{layout.name()} images", sizes={})
         return Dataset(
             self.name,
