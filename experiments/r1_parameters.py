@@ -7,10 +7,10 @@ from experiments.harness import talk
 from experiments.harness.claims import claim
 from experiments.harness.command import run_command
 from experiments.harness.counted_network import IMAGE_SIZE, Network, count_network
-from jaxresnet.data.imagenet import CLASSES
 from experiments.harness.counting import CountingSettings, run_counting
 from experiments.harness.published import published
 from experiments.harness.talk_settings import PROTOCOL
+from jaxresnet.data.imagenet import CLASSES
 from jaxresnet.models.resnet import MODELS, BasicBlock, Bottleneck
 from jaxresnet.report.document import Claim, Report
 from jaxresnet.report.tables import Column, Table, make_table

@@ -13,7 +13,7 @@ from jaxresnet.data.dataset import normalise
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
 from jaxresnet.train.state import create_state, split_model
-from jaxresnet.train.step import make_train_step
+from jaxresnet.train.step import StepFunctions
 
 
 def set_up(settings: Settings) -> tuple[Answer, Work]:
@@ -31,7 +31,8 @@ def _make_step(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Wo
     optimizer = OptimizerOptions(**settings["optimizer"]).create(epochs=1, steps_per_epoch=1)
     state = create_state(params, batch_stats, optimizer)
     standardise = partial(normalise, mean=settings["mean"], std=settings["std"])
-    compiled = make_train_step(network, optimizer, standardise).lower(state, *batch).compile()
+    train_step = StepFunctions(network, optimizer, standardise).jit()
+    compiled = train_step.lower(state, *batch).compile()
     platform.release_unused_memory()
 
     def step() -> int:

@@ -5,7 +5,6 @@ from statistics import median
 from typing import Annotated, Any, Literal
 
 import jax
-from flax import nnx
 
 from experiments.bench.benchmark import Benchmark, ContestOptions, time_option
 from experiments.bench.contestant import Contestant
@@ -107,7 +106,7 @@ def step_gflop(settings: StepSettings) -> float:
     Each has three products of the same size, its outputs and both gradients; the first
     convolution needs no gradient of the images. Products with the padding count like others.
     """
-    model = nnx.eval_shape(lambda: settings.network.create(settings.classes, seed=0))
+    model = settings.network.create_abstract(settings.classes)
     products = [layer.multiply_adds for layer in list_layers(model, settings.image_size)]
     return 2 * settings.batch_size * (3 * sum(products) - products[0]) / 1e9
 

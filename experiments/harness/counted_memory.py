@@ -6,14 +6,13 @@ from functools import cached_property
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from jaxresnet.data.imagenet import CLASSES
 from experiments.harness.counting import count_optimizer_state
 from experiments.harness.measured_steps import StepSettings
 from experiments.harness.memory_lines import FLOAT32, MIB, MemoryLine, listed_values, talk_line
 from experiments.harness.parts import Part, list_parts
 from experiments.harness.published import published
+from jaxresnet.data.imagenet import CLASSES
 from jaxresnet.models.layers import Conv
 from jaxresnet.models.summary import (
     Layer,
@@ -96,7 +95,7 @@ class CountedMemory:
 
 def count_memory(settings: StepSettings) -> CountedMemory:
     """By the shapes of the settings' network and image size."""
-    model = nnx.eval_shape(lambda: settings.model.create(CLASSES, settings.training.seed))
+    model = settings.model.create_abstract(CLASSES)
     _, params, batch_stats = split_model(model)
     return CountedMemory(
         layers=list_layers(model, settings.images.image_size),

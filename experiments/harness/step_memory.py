@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax import nnx
 
 from experiments.harness.command import run_command
 from experiments.harness.measured_steps import StepSettings, WorkerSettings, too_large
@@ -40,8 +39,7 @@ _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's name for it
 def compile_step(settings: StepSettings) -> Any:
     """Compiles the training step, from shapes alone: nothing is drawn or allocated."""
     training, figures = settings.training, published()["resnet152"]
-    model = nnx.eval_shape(lambda: settings.model.create(CLASSES, training.seed))
-    network, params, batch_stats = split_model(model)
+    network, params, batch_stats = split_model(settings.model.create_abstract(CLASSES))
     optimizer = make_optimizer(settings)
     state = jax.eval_shape(partial(create_state, optimizer=optimizer), params, batch_stats)
     standardise = partial(normalise, mean=figures["normalise_mean"], std=figures["normalise_std"])

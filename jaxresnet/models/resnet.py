@@ -291,3 +291,7 @@ class ModelOptions:
         return create_model(
             options.pop("model"), num_classes=num_classes, rngs=nnx.Rngs(seed), **options
         )
+
+    def create_abstract(self, num_classes: int) -> ResNet:
+        """The network with shapes in place of weights: nothing is drawn or computed."""
+        return nnx.eval_shape(lambda: self.create(num_classes, seed=0))

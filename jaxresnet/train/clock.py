@@ -10,8 +10,8 @@ stamps when they were there; the loop stamps when each batch was on the device. 
 
 input_wait is what PyTorch users call data loading time: no part of the sum, since most of it may
 pass while the device computes. On a CPU the call itself runs the step (see platform): nothing in
-the loop overlaps with it but the loader's workers, input_wait is a part of input_stall, and so is what
-the loop does besides.
+the loop overlaps with it but the loader's workers, input_wait is a part of input_stall, and so is
+what the loop does besides.
 """
 
 import queue

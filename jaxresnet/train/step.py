@@ -107,16 +107,6 @@ class StepFunctions:
         return jax.jit(train_step, donate_argnums=0, compiler_options=platform.compiler_options())
 
 
-def make_train_step(
-    network: Network, optimizer: optax.GradientTransformation, normalise: Normalise, **more: Any
-):
-    """(state, *what `read` takes) -> (state, metrics), jitted, its state donated.
-
-    more: further attributes of StepFunctions, whose `update` says what the metrics are.
-    """
-    return StepFunctions(network, optimizer, normalise, **more).jit()
-
-
 def make_eval_step(network: Network, normalise: Normalise):
     """(params, batch_stats, images, labels, mask) -> sums of the test figures, jitted.
 

@@ -17,7 +17,7 @@ from jaxresnet.train.accumulation import make_step, step_buffers
 from jaxresnet.train.figures import is_in_top5
 from jaxresnet.train.recipe import TrainingOptions
 from jaxresnet.train.state import create_state, split_model
-from jaxresnet.train.step import StepFunctions, make_eval_step, make_train_step
+from jaxresnet.train.step import StepFunctions, make_eval_step
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (6, 8, 8, 3), np.uint8)
@@ -54,7 +54,7 @@ def test_a_training_step_follows_the_gradient_of_the_mean_loss():
     optimizer = OptimizerOptions(learning_rate=0.5, momentum=0.0, weight_decay=0.0).create(1, 1)
     before = jax.tree.map(np.asarray, params)
     state = create_state(params, batch_stats, optimizer)
-    state, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
+    state, metrics = StepFunctions(network, optimizer, normalise).jit()(state, IMAGES, LABELS)
     assert int(state.step) == 1
     assert bool(metrics["finite"])
 
@@ -75,7 +75,7 @@ def test_a_training_step_follows_the_gradient_of_the_mean_loss():
 def test_dropout_differs_from_step_to_step_and_repeats():
     network, params, batch_stats = split_model(tiny(dropout=0.5))
     optimizer = OptimizerOptions(learning_rate=1e-9, momentum=0.0, weight_decay=0.0).create(1, 1)
-    step = make_train_step(network, optimizer, normalise)
+    step = StepFunctions(network, optimizer, normalise).jit()
 
     def two_losses() -> list[float]:
         state = create_state(params, batch_stats, optimizer)
@@ -94,7 +94,7 @@ def test_statistics_that_are_not_finite_are_noticed_though_the_loss_is_finite():
     for value, finite in ((0.0, True), (np.nan, False)):
         batch_stats["stem"]["norm"]["mean"] = jnp.full(4, value)
         state = create_state(params, batch_stats, optimizer)
-        _, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
+        _, metrics = StepFunctions(network, optimizer, normalise).jit()(state, IMAGES, LABELS)
         assert np.isfinite(metrics["loss"])
         assert bool(metrics["finite"]) == finite
 
@@ -104,7 +104,7 @@ def step_once(options: OptimizerOptions, **parts):
     network, params, batch_stats = split_model(tiny())
     optimizer = options.create(1, 1)
     state = create_state(params, batch_stats, optimizer)
-    step = make_train_step(network, optimizer, normalise, penalty=options.penalty, **parts)
+    step = StepFunctions(network, optimizer, normalise, penalty=options.penalty, **parts).jit()
     return step(state, IMAGES, LABELS)
 
 
@@ -162,7 +162,7 @@ def test_averaged_weights_are_pytorchs(monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", (BasicBlock, (1, 1)))
     network, params, batch_stats = split_model(tiny())
     optimizer = OptimizerOptions(learning_rate=0.5).create(1, 3)
-    step = make_train_step(network, optimizer, normalise, ema=0.7)
+    step = StepFunctions(network, optimizer, normalise, ema=0.7).jit()
     state = create_state(params, batch_stats, optimizer, averaged=True)
     module = create_torch_model("tiny", width=4)
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
@@ -194,7 +194,7 @@ def test_top5_is_pytorchs_and_there_from_100_classes_on():
         assert ("test_top5" in tested) == there
         optimizer = OptimizerOptions().create(1, 1)
         state = create_state(params, batch_stats, optimizer)
-        _, metrics = make_train_step(network, optimizer, normalise)(state, IMAGES, LABELS)
+        _, metrics = StepFunctions(network, optimizer, normalise).jit()(state, IMAGES, LABELS)
         assert ("correct_top5" in metrics) == there
 
 

@@ -21,7 +21,7 @@ from jaxresnet.optim import OptimizerOptions
 from jaxresnet.report.plots import Curve, plot_curves
 from jaxresnet.report.tables import Table, mean_and_deviation, number
 from jaxresnet.train.state import create_state, split_model
-from jaxresnet.train.step import make_train_step
+from jaxresnet.train.step import StepFunctions
 
 _OPTIONS = OptimizerOptions()  # the published protocol
 _BATCH_SIZE = 128
@@ -42,7 +42,7 @@ def _cases(size: Size, dataset: Dataset) -> Cases:
     width = min(size.width, _MOST_WIDTH)
     network, _, _ = split_model(create_model("resnet18", width=width, rngs=nnx.Rngs(0)))
     optimizer = _OPTIONS.create(1, -(-len(dataset.train) // _BATCH_SIZE))
-    step = make_train_step(network, optimizer, dataset.normalise)  # compiled once for all seeds
+    step = StepFunctions(network, optimizer, dataset.normalise).jit()  # compiled once for all seeds
 
     def train_jax(seed: int) -> list[float]:
         model = create_model("resnet18", width=width, rngs=nnx.Rngs(seed))

@@ -34,7 +34,7 @@ from jaxresnet.optim import OptimizerOptions
 from jaxresnet.report.plots import plot_differences
 from jaxresnet.train.recipe import TrainingOptions
 from jaxresnet.train.state import TrainState, create_state, split_model
-from jaxresnet.train.step import make_train_step
+from jaxresnet.train.step import StepFunctions
 
 BOUNDS = {"float32": 1e-3, "float64": 1e-8}
 # In float64 a step takes fifty times as long here: a thinner network, fewer images.
@@ -98,14 +98,14 @@ def _train_here(
 ) -> tuple[list[float], TrainState]:
     options, ema = recipe.optimizer, recipe.training.ema
     optimizer = options.create(recipe.training.epochs, len(batches))
-    step = make_train_step(
+    step = StepFunctions(
         split_model(model)[0],
         optimizer,
         dataset.normalise,
         loss=recipe.training.loss,
         penalty=options.penalty,
         ema=ema,
-    )
+    ).jit()
     trees = weights.params, weights.batch_stats
     return jax_train(step, create_state(*trees, optimizer, averaged=ema is not None), batches)
 
