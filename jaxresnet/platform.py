@@ -190,11 +190,14 @@ def device() -> str:
 
 
 def peak_memory() -> int:
-    """The most bytes held so far, by the device's allocator or on a CPU by the process."""
+    """The most bytes held so far, by the device's allocator or on a CPU by the process.
+
+    0 where the allocator does not count.
+    """
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None:
         return process_memory.peak_memory()
-    return statistics["peak_bytes_in_use"]
+    return statistics.get("peak_bytes_in_use", 0)
 
 
 def cpu_threads() -> int | None:
