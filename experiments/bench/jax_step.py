@@ -6,13 +6,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.bench.worker import Answer, Settings, Work, set_up_steps
 from jaxresnet import platform
 from jaxresnet.data.dataset import normalise
 from jaxresnet.models.resnet import ModelOptions
 from jaxresnet.optim import OptimizerOptions
-from jaxresnet.train.state import create_state, split_model
+from jaxresnet.train.state import Network, TrainState, create_state, split_model
 from jaxresnet.train.step import StepFunctions
 
 
@@ -26,10 +27,8 @@ def set_up(settings: Settings) -> tuple[Answer, Work]:
 
 def _make_step(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Work:
     batch = jnp.asarray(images), jnp.asarray(labels)
-    model = ModelOptions(**settings["network"]).create(settings["classes"], seed=0)
-    network, params, batch_stats = split_model(model)
     optimizer = OptimizerOptions(**settings["optimizer"]).create(epochs=1, steps_per_epoch=1)
-    state = create_state(params, batch_stats, optimizer)
+    network, state = _draw_state(settings, optimizer)
     standardise = partial(normalise, mean=settings["mean"], std=settings["std"])
     train_step = StepFunctions(network, optimizer, standardise).jit()
     compiled = train_step.lower(state, *batch).compile()
@@ -42,6 +41,15 @@ def _make_step(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Wo
         return len(images)
 
     return step
+
+
+def _draw_state(
+    settings: Settings, optimizer: optax.GradientTransformation
+) -> tuple[Network, TrainState]:
+    """In a function of its own, for the weights on the host are to go before the step compiles."""
+    model = ModelOptions(**settings["network"]).create(settings["classes"], seed=0)
+    network, params, batch_stats = split_model(model)
+    return network, create_state(params, batch_stats, optimizer)
 
 
 def _make_product(settings: Settings, values: np.ndarray) -> Callable[[], object]:

@@ -13,6 +13,7 @@ from jaxresnet import platform
 from jaxresnet.data.dataset import Batch
 from jaxresnet.data.loader_base import HostLoader
 from jaxresnet.data.pictures import take_view
+from jaxresnet.data.tensorflow import import_tensorflow
 from jaxresnet.random import generator
 
 _ALIGNMENT = 64  # bytes, of arrays that XLA need not copy
@@ -25,6 +26,10 @@ class PictureLoader(HostLoader):
 
     They are threads, for decoders let go of Python.
     """
+
+    def __post_init__(self) -> None:
+        if not self.split.in_memory:
+            import_tensorflow()  # takes seconds, for which the first batch would be waited
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         order, _ = self.remaining(epoch, first_batch)

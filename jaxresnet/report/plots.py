@@ -73,8 +73,7 @@ def plot_curves(
     Args:
       note: explains the legend, and stands above it.
       logarithmic: the vertical axis.
-      marks: x and label of thin vertical lines; a label that the one before leaves no room is left
-        out.
+      marks: x and label of thin vertical lines; one whose label has no room is left out.
     """
     with _plot(path, title, _HEIGHT, note=note) as (axes,):
         for curve in curves:
@@ -84,12 +83,13 @@ def plot_curves(
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.autoscale_view()  # else transLimits are those of no curves
         free = -math.inf  # from where on there is room, as a fraction of the axes' width
         for x, label in marks:
-            axes.axvline(x, color="black", linewidth=0.8, alpha=0.4, zorder=1)
             middle, _ = (axes.transScale + axes.transLimits).transform((x, 1))
             half = _LETTER * (len(label) + 1) / 2
             if middle - half >= free:
+                axes.axvline(x, color="black", linewidth=0.8, alpha=0.4, zorder=1)
                 axes.text(middle, 1.02, label, transform=axes.transAxes, ha="center")
                 free = middle + half
 

@@ -189,6 +189,13 @@ def test_batches_of_pictures_begin_where_a_device_takes_them_as_they_are(picture
     assert {np.asarray(images).ctypes.data % 64 for images, _ in batches} == {0}
 
 
+def test_the_decoder_is_imported_before_the_first_batch_is_asked_for(pictures, monkeypatch):
+    imported = []
+    monkeypatch.setattr(picture_loader, "import_tensorflow", lambda: imported.append("tensorflow"))
+    LoaderOptions().create(pictures, CROP, PER_BATCH, SEED)
+    assert imported
+
+
 @pytest.mark.parametrize("workers", [0, 2, "auto"])
 def test_a_damaged_picture_stops_the_epoch_with_its_name(pictures, workers, tmp_path):
     root = write_folders(tmp_path, make_splits())
