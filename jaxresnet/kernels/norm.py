@@ -1,19 +1,13 @@
 """Batch normalisation over all axes but the last, with its gradient written out."""
 
-import operator
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxresnet.kernels.remat import keep
-from jaxresnet.kernels.sums import largest_divisor
+from jaxresnet.kernels.sums import sum_over_pixels
 
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's default
-
-# A loop that sums over pixels takes slices of at most so many values: 256 KB in float32.
-_SUMMED_VALUES = 2**16
 
 
 def _normalise_batch(
@@ -42,8 +36,8 @@ def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     wide, count = scale.dtype, x.size // x.shape[-1]
-    mean = _sum_over_pixels(lambda x: (x.astype(wide),), x)[0] / count
-    variance = _sum_over_pixels(lambda x: (jnp.square(x.astype(wide) - mean),), x)[0] / count
+    mean = sum_over_pixels(lambda x: (x.astype(wide),), x)[0] / count
+    variance = sum_over_pixels(lambda x: (jnp.square(x.astype(wide) - mean),), x)[0] / count
     mean, inverse = keep(mean), keep(jax.lax.rsqrt(variance + EPSILON))
     outputs = scale_and_shift(x, mean, scale * inverse, bias, dtype)
     return (outputs, mean, variance), (x, scale, mean, inverse)
@@ -62,7 +56,7 @@ def _backward(
     def terms(x: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
         return g.astype(wide), g.astype(wide) * (x.astype(wide) - mean)
 
-    g_sum, gx_sum = _sum_over_pixels(terms, x, g)
+    g_sum, gx_sum = sum_over_pixels(terms, x, g)
     gh_sum = inverse * gx_sum
     centred = x.astype(wide) - mean
     dx = g.astype(wide) - g_sum / count - centred * (inverse * gh_sum / count)
@@ -70,27 +64,3 @@ def _backward(
 
 
 normalise_batch.defvjp(_forward, _backward)
-
-
-def _sum_over_pixels(
-    terms: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array
-) -> tuple[jax.Array, ...]:
-    """Sums of what `terms` makes of arrays (..., features), over all axes but the last.
-
-    On a CPU the loop below takes a quarter to a half of the time of XLA's sums in bfloat16, which
-    it converts slowly. And what two sums compute alike, such as x - mean, XLA writes to memory in
-    float32 for both to read, and keeps from the forward to the backward pass: not from a loop.
-    """
-    if jax.default_backend() != "cpu":
-        return tuple(term.sum(tuple(range(term.ndim - 1))) for term in terms(*arrays))
-    features = arrays[0].shape[-1]
-    pixels = largest_divisor(arrays[0].size // features, _SUMMED_VALUES // features)
-    slices = [array.reshape(-1, pixels, features) for array in arrays]
-
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(terms, *(values[0] for values in slices)))
-    totals, _ = jax.lax.scan(
-        lambda totals, values: (jax.tree.map(operator.add, totals, terms(*values)), None),
-        zeros,
-        slices,
-    )
-    return tuple(total.sum(0) for total in totals)

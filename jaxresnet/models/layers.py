@@ -7,6 +7,7 @@ from flax import nnx
 from jax.core import Tracer
 from jax.typing import DTypeLike
 
+from jaxresnet.kernels.bias import add_bias
 from jaxresnet.kernels.conv import CONVOLUTIONS, plain_conv
 from jaxresnet.kernels.norm import EPSILON, normalise_batch, scale_and_shift
 
@@ -74,7 +75,7 @@ class Conv(nnx.Module):
         convolve = CONVOLUTIONS[self.convolution] if on_cpu else plain_conv
         kernel = self.kernel[...].astype(self.dtype)
         outputs = convolve(images.astype(self.dtype), kernel, self.stride, self.padding)
-        return outputs if self.bias is None else outputs + self.bias[...].astype(self.dtype)
+        return outputs if self.bias is None else add_bias(outputs, self.bias[...])
 
 
 class BatchNorm(nnx.Module):

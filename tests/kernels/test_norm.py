@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxresnet.kernels import norm
+from jaxresnet.kernels import norm, sums
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2**-6)])
@@ -17,7 +17,7 @@ def test_the_gradient_of_batch_norm_is_that_of_its_definition(
 
     Summed at once, in ten slices, and pixel by pixel.
     """
-    monkeypatch.setattr(norm, "_SUMMED_VALUES", slice_values)
+    monkeypatch.setattr(sums, "_SUMMED_VALUES", slice_values)
     generator = np.random.default_rng(0)
     x, g = generator.normal(mean, 2, (6, 5, 4, 3)), generator.normal(size=(6, 5, 4, 3))
     x, g = (np.asarray(jnp.asarray(v, dtype).astype(jnp.float32), np.float64) for v in (x, g))
