@@ -151,6 +151,7 @@ def test_bad_data_are_refused_before_anything_is_written(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_c6_averages_over_seeds(tmp_path):
     arguments = ["--optimizers", "sgd", "--seeds", "0", "1", "--epochs", "1"]
     assert run(c6_optimizers.main, tmp_path, *arguments) == 0

@@ -109,6 +109,7 @@ def test_several_seeds_give_means_and_deviations(tmp_path):
     assert losses(tmp_path / "alone") == losses(tmp_path)[3:]
 
 
+@pytest.mark.slow
 def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
     assert run(c1_training.main, tmp_path / "a", "--epochs", "1") == 0
     assert run(c1_training.main, tmp_path / "b", "--epochs", "1", "--sync-each-step") == 0
@@ -123,6 +124,7 @@ def test_waiting_for_each_step_changes_no_result_and_is_said(tmp_path):
     assert [float(line["loss"]) for line in rows] == losses(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_with_100_classes_top5_stands_in_every_table(tmp_path, monkeypatch):
     def load_100_classes(*arguments):
         dataset = load_images(*arguments)

@@ -54,6 +54,7 @@ MORE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_with_averages_and_a_schedule_resumes_bitwise_and_evaluates_the_averages(tmp_path):
     with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix floats and integers
         expected, _ = run(tmp_path / "whole", **MORE)
