@@ -65,8 +65,9 @@ def main(arguments: list[str]) -> None:
     dataset = load_images(images, console)
     if options["num_classes"] != len(dataset.class_names):
         raise UserError(
-            f"{settings.weights} is for {options['num_classes']} classes, but {dataset.location} "
-            f"has {len(dataset.class_names)}"
+            f"{settings.weights} is for {options['num_classes']} classes, but {dataset.title} "
+            f"({dataset.location}) have {len(dataset.class_names)}: name others with --data and "
+            "--data-dir"
         )
     identity = {
         "experiment": EXPERIMENT,
@@ -97,7 +98,9 @@ def main(arguments: list[str]) -> None:
         title = f"On {dataset.title} ({dataset.location})"
         note = "Accuracies in per cent; time in seconds, with compiling."
         table = make_table(title, _columns(options["num_classes"]), [summary], note)
-        introduction = f"{summary['network']}, in {settings.dtype}; {summary['machine']}."
+        size = dataset.test.image_size
+        seen = f"{summary['network']}, in {settings.dtype}, on {size}x{size} pixels"
+        introduction = f"{seen}; {summary['machine']}."
         write_report(directory, Report("Evaluation", introduction, [table]), console)
         run_directory.finish_run(directory, summary)
 

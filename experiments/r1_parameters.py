@@ -58,7 +58,7 @@ def report(networks: dict[str, Network], usual: Network) -> Report:
         findings=[
             f"ResNet-152 has {network.parameters_with_bias:,} parameters as the talk builds it and "
             f"{network.parameters:,} as it usually is: without the {network.biases:,} biases of "
-            "convolutions, which batch norm subtracts with the mean. With one, the outputs of a "
+            "convolutions, which batch norm subtracts with the mean. With them, the outputs of a "
             f"batch norm, which are around 1, change by {bias_change:.0e} at most.",
             f"It takes {_billions(network.multiply_adds)} billion multiply-adds, "
             f"{_billions(network.multiply_adds_in_paper)} with the stride where the paper has it, "

@@ -76,7 +76,7 @@ def _compare_speed(results: Results[TalkSettings], rate: float) -> Claim:
         epoch = f"{minutes:.0f} min an epoch, {EPOCH_IMAGES / minutes / 60:,.1f} images/s"
     return claim(
         f"batch size {size} on an RTX A6000: {epoch}",
-        f"{EPOCH_IMAGES / rate / 60:,.0f} min for as many images, {rate:,.1f} images/s",
+        f"{EPOCH_IMAGES / rate / 60:,.0f} min for {EPOCH_IMAGES:,} images, {rate:,.1f} images/s",
         None,
         f"times depend on the device; this is {results.starts('machine')}",
     )

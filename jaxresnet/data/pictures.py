@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxresnet import platform
 from jaxresnet.data.tensorflow import import_tensorflow
@@ -144,8 +144,11 @@ def _naming(images: EncodedImages, index: int) -> Iterator[None]:
         # Pillow's own are OSErrors too, but have no number.
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"{images.name(index)} cannot be read: {error.strerror}") from error
+        # Pillow names its buffer, by its address.
+        is_none = isinstance(error, UnidentifiedImageError)
+        reason = "it is no image" if is_none else first_line(error)
         raise DamagedImage(
-            f"{images.name(index)} cannot be decoded ({first_line(error)}): replace the file, or "
+            f"{images.name(index)} cannot be decoded ({reason}): replace the file, or "
             "leave out up to N such files with --skip-damaged N"
         ) from error
 

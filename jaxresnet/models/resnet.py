@@ -254,7 +254,7 @@ class ModelOptions:
         published=True,
         says=lambda biases: f"convolutions {'with' if biases else 'without'} biases",
     )
-    """Give every convolution a bias; batch normalisation takes it off again."""
+    """Whether every convolution has a bias; batch normalisation takes it off again."""
     zero_init_residual: bool = option(
         False, affects="result", published=True, says="the last scale of each block starting at 0"
     )
