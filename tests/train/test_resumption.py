@@ -93,11 +93,18 @@ def test_a_finished_run_says_so_and_does_nothing(tmp_path, undisturbed):
     assert_same(state, undisturbed[0])
 
 
-def test_logs_that_lack_steps_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("stop_after", "lost", "message"),
+    [
+        (4, "steps", r"logs of 0 steps .* of sgd.* after 4 steps; .*--fresh"),
+        (7, "epochs", r"logs of 7 steps and 0 epochs.* after 7 steps"),
+    ],
+)
+def test_logs_that_lack_steps_or_epochs_are_refused(tmp_path, stop_after, lost, message):
     with pytest.raises(Stopped):
-        run(tmp_path / "run", stop_after=4)
-    (tmp_path / "run" / "steps.jsonl").unlink()
-    with pytest.raises(UserError, match=r"logs of 0 steps .* of sgd.* after 4 steps; .*--fresh"):
+        run(tmp_path / "run", stop_after=stop_after)
+    (tmp_path / "run" / f"{lost}.jsonl").unlink()
+    with pytest.raises(UserError, match=message):
         run(tmp_path / "run")
 
 
@@ -106,12 +113,4 @@ def test_checkpoints_that_are_gone_do_not_start_a_run_silently_anew(tmp_path):
         run(tmp_path / "run", stop_after=7)
     shutil.rmtree(tmp_path / "run" / "sgd")
     with pytest.raises(UserError, match=r"epochs of sgd, but their checkpoints are gone"):
-        run(tmp_path / "run")
-
-
-def test_epochs_missing_from_the_log_are_noticed(tmp_path):
-    with pytest.raises(Stopped):
-        run(tmp_path / "run", stop_after=7)
-    (tmp_path / "run" / "epochs.jsonl").unlink()
-    with pytest.raises(UserError, match=r"logs of 7 steps and 0 epochs.* after 7 steps"):
         run(tmp_path / "run")
